@@ -1,0 +1,44 @@
+# Two commands: `make book` builds the executed book, `make test` runs all tests.
+# Each first makes the environment .venv from requirements.lock, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+# The execution cache of Jupyter Book knows a chapter's text but not the package below it.
+CODE := $(shell cat emdn/*.py emdn/weights/* requirements.lock _config.yml | sha256sum | cut -c1-16)
+
+export UV_PYTHON_DOWNLOADS = never
+export TF_CPP_MIN_LOG_LEVEL = 3
+export MPLBACKEND = Agg
+
+.PHONY: book test check lock clean
+
+book: $(READY)
+	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
+	@mkdir -p _build && echo $(CODE) > _build/.code
+	rm -rf _build/html
+	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build book --config _config.yml \
+		--toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going
+	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+lock:
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra dev -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf _build $(VENV)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps -e .
+	@touch $@

@@ -1,0 +1,3 @@
+"""Denoise electron micrographs."""
+
+__version__ = "0.1.0"

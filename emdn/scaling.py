@@ -1,0 +1,74 @@
+"""One affine map per image, between its own units and the [0, 1] of the network.
+
+An image is scaled once, as a whole. The original scaled each tile by its own extremes,
+which ties a tile's brightness to its content and makes seams.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The map `(image - offset) / scale`, and the way back.
+
+    Parameters
+    ----------
+    offset : float
+        Value that becomes 0, in the image's units.
+    scale : float
+        Difference of values that becomes 1; 0 for a constant image, which has no range.
+    """
+
+    offset: float
+    scale: float
+
+    @classmethod
+    def of_range(cls, image: NDArray[np.generic]) -> Self:
+        """Take the image's smallest value to 0 and its largest to 1 (section 3.1).
+
+        Examples
+        --------
+        >>> Scaling.of_range(np.array([[2.0, 4.0], [6.0, 10.0]]))
+        Scaling(offset=2.0, scale=8.0)
+        """
+        low, high = float(image.min()), float(image.max())
+        return cls(low, high - low)
+
+    @classmethod
+    def fit(cls, image: NDArray[np.generic]) -> Self:
+        """Like `of_range`, but deaf to single pixels.
+
+        The ends are the darkest and the brightest level that two neighbours in a row
+        share, so a hot or a dead pixel, which has no such neighbour, changes nothing.
+        Such a pixel then lies outside [0, 1].
+
+        Parameters
+        ----------
+        image : (H, W) array
+            Finite values, at least two pixels.
+
+        Examples
+        --------
+        >>> image = np.array([[2.0, 2.0], [10.0, 10.0], [5.0, 1e6]])
+        >>> Scaling.fit(image)
+        Scaling(offset=2.0, scale=8.0)
+        """
+        values = image.ravel()
+        low = float(np.maximum(values[:-1], values[1:]).min())
+        high = float(np.minimum(values[:-1], values[1:]).max())
+        # Where no two neighbours are alike, as in a checkerboard, low lies above high.
+        return cls(low, high - low) if high > low else cls.of_range(image)
+
+    def apply(self, image: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the scaled image; a constant image becomes 0.5 everywhere."""
+        if self.scale == 0:
+            return np.full(image.shape, 0.5, np.float32)
+        return ((image - self.offset) / self.scale).astype(np.float32)
+
+    def invert(self, image: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return a scaled image to the units it came from."""
+        return (image * self.scale + self.offset).astype(np.float32)
