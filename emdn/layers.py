@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras
+import tensorflow as tf
 from keras import layers, ops
 
 # Keras types the sum of two tensors as None, so precise types would only breed casts.
@@ -62,6 +64,31 @@ class ModelConfig:
     upsampling: Literal["transposed", "bilinear"] = "transposed"
     activation: Literal["relu6", "relu"] = "relu6"
     output: Literal["relu6", "linear"] = "relu6"
+
+
+@keras.saving.register_keras_serializable(package="emdn")
+class BilinearUpsampling(layers.Layer):
+    """Enlarge (N, H, W, C) feature maps by a whole factor, by bilinear interpolation.
+
+    Keras's own layer can't be compiled for images of more than one size.
+    """
+
+    def __init__(self, factor: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Return (N, factor H, factor W, C) maps; pixels lie at half-pixel centres."""
+        return tf.image.resize(inputs, self.factor * tf.shape(inputs)[1:3])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Return the shape of the enlarged maps; unknown sides stay unknown."""
+        count, *sides, channels = input_shape
+        return (count, *(side and self.factor * side for side in sides), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer from a saved model."""
+        return {**super().get_config(), "factor": self.factor}
 
 
 def normalise(x: Tensor, config: ModelConfig) -> Tensor:
@@ -134,14 +161,25 @@ def aspp(x: Tensor, features: int, config: ModelConfig) -> Tensor:
 def pool_and_upsample(x: Tensor) -> Tensor:
     """Average 2 x 2 pixels and interpolate back to the same H and W."""
     pooled = layers.AveragePooling2D(2, padding="same")(x)
-    upsampled = layers.UpSampling2D(2, interpolation="bilinear")(pooled)
-    # An odd side was rounded up by the pooling.
-    return upsampled[:, : ops.shape(x)[1], : ops.shape(x)[2]]
+    upsampled = BilinearUpsampling(2)(pooled)
+    return CropLike()([upsampled, x])  # an odd side was rounded up by the pooling
 
 
-def decoder_block(
-    inputs: Sequence[Tensor], features: int, config: ModelConfig
-) -> Tensor:
+@keras.saving.register_keras_serializable(package="emdn")
+class CropLike(layers.Layer):
+    """Cut feature maps to the H and W of others.
+
+    A slice in the functional graph cannot do this: there, H and W are not known yet.
+    """
+
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the top left of the first input, of the second input's H and W."""
+        x, like = inputs
+        shape: Tensor = ops.shape(like)
+        return x[:, : shape[1], : shape[2]]
+
+
+def decoder_block(inputs: Sequence[Tensor], features: int, config: ModelConfig) -> Tensor:
     """Join the inputs; two separable convolutions beside a 1 x 1 shortcut."""
     x = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
     shortcut = conv(x, features, config)
@@ -154,7 +192,7 @@ def upsample(x: Tensor, config: ModelConfig) -> Tensor:
     """Double H and W, keep the channels, normalise, activate."""
     features = x.shape[-1]
     if config.upsampling == "bilinear":
-        x = layers.UpSampling2D(2, interpolation="bilinear")(x)
+        x = BilinearUpsampling(2)(x)
         return conv(x, features, config, size=3)
     x = layers.Conv2DTranspose(features, 3, strides=2, padding="same")(x)
     return activate(x, config)

@@ -72,7 +72,7 @@ def check_dose_range(name: str) -> DoseRange:
 
 
 def add_shot_noise(
-    clean: NDArray[np.generic], scale: float, rng: np.random.Generator
+    clean: NDArray, scale: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Expose a clean image and return the counts.
 
@@ -107,9 +107,7 @@ def add_shot_noise(
     return rng.poisson(clean * np.float64(scale)).astype(np.float32)
 
 
-def noisy_pair(
-    image: NDArray[np.generic], scale: float, rng: np.random.Generator
-) -> NoisyPair:
+def noisy_pair(image: NDArray, scale: float, rng: np.random.Generator) -> NoisyPair:
     """Make a noisy image and its truth by the paper's protocol (section 3.1).
 
     The image is brought to [0, 1], exposed, and the counts are brought to [0, 1] again;
@@ -129,8 +127,8 @@ def noisy_pair(
     --------
     >>> rng = np.random.default_rng(0)
     >>> noisy, clean, scaling = noisy_pair(np.eye(64), scale=100.0, rng=rng)
-    >>> print(f"{noisy.mean():.4f} {clean.mean():.4f} {clean.max():.2f}")
-    0.0125 0.0125 0.80
+    >>> print(noisy.min(), noisy.max(), f"{clean.mean() / noisy.mean():.4f}")
+    0.0 1.0 1.0000
     """
     exposed = Scaling.of_range(image).apply(image)
     counts = add_shot_noise(exposed, scale, rng)
@@ -141,13 +139,14 @@ def noisy_pair(
     return NoisyPair(noisy, (exposed * ratio).astype(np.float32), scaling)
 
 
-def estimate_scale(image: NDArray[np.generic]) -> float:
+def estimate_scale(image: NDArray) -> float:
     """Estimate the counts at the brightest pixel from the noise of an image.
 
     The variance of shot noise is the mean times the detector's gain. Both are measured in
     blocks of 16 x 16 pixels, the variance from the finest diagonal differences, to which
     smooth structure adds little; the median over the blocks is the gain, and the brightest
-    level divided by it is the scale.
+    level divided by it is the scale. Structure of one or two pixels passes for noise, so a
+    high scale comes out too low: see the notes.
 
     Parameters
     ----------
@@ -160,19 +159,25 @@ def estimate_scale(image: NDArray[np.generic]) -> float:
     float
         Counts; infinity for an image without noise.
 
+    Notes
+    -----
+    On `emdn.synthetic` at 256 x 256 pixels, the estimate over the true scale is 0.8 to 1.5
+    at scales of 25 to 100, 0.6 to 1.15 at 200 to 300, and 0.15 to 0.9 at 2500.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> counts = add_shot_noise(np.full((256, 256), 1.0), scale=100.0, rng=rng)
-    >>> print(f"{estimate_scale(7 * counts):.0f}")  # the maximum, whatever the gain
-    139
+    >>> gain = 7.0  # of the detector, unknown
+    >>> 100 < estimate_scale(gain * counts) < 150  # the noise lifts the brightest level
+    True
     """
     if min(image.shape) < 2:
         raise ValueError(f"image must have sides of 2 pixels or more, got {image.shape}")
     levels = Scaling.fit(image)
-    image = image - min(0.0, levels.offset)
-    gain = np.median(_gain_in_blocks(image.astype(np.float64)))
-    brightest = levels.offset + levels.scale - min(0.0, levels.offset)
+    dark = min(0.0, levels.offset)
+    gain = np.median(_gain_in_blocks(image.astype(np.float64) - dark))
+    brightest = levels.offset + levels.scale - dark
     return float(brightest / gain) if gain > 0 else np.inf
 
 
@@ -186,4 +191,5 @@ def _gain_in_blocks(image: NDArray[np.float64], side: int = 16) -> NDArray[np.fl
     a, b, c, d = (cells[:, :, y, :, :, x] for y in (0, 1) for x in (0, 1))
     variance = np.mean((a - b - c + d) ** 2 / 4, axis=(1, 3))
     mean = cells.mean(axis=(1, 2, 4, 5))
-    return variance[mean > 0] / mean[mean > 0] if mean.any() else np.zeros(1)
+    exposed = mean > 0
+    return variance[exposed] / mean[exposed] if exposed.any() else np.zeros(1)

@@ -27,7 +27,7 @@ class Scaling:
     scale: float
 
     @classmethod
-    def of_range(cls, image: NDArray[np.generic]) -> Self:
+    def of_range(cls, image: NDArray) -> Self:
         """Take the image's smallest value to 0 and its largest to 1 (section 3.1).
 
         Examples
@@ -39,17 +39,19 @@ class Scaling:
         return cls(low, high - low)
 
     @classmethod
-    def fit(cls, image: NDArray[np.generic]) -> Self:
+    def fit(cls, image: NDArray) -> Self:
         """Like `of_range`, but deaf to single pixels.
 
         The ends are the darkest and the brightest level that two neighbours in a row
         share, so a hot or a dead pixel, which has no such neighbour, changes nothing.
-        Such a pixel then lies outside [0, 1].
+        Such a pixel then lies outside [0, 1]. Where no two levels are shared, as in a
+        checkerboard or around a single bright pixel on an even ground, the ends are those
+        of `of_range`.
 
         Parameters
         ----------
         image : (H, W) array
-            Finite values, at least two pixels.
+            Finite values.
 
         Examples
         --------
@@ -58,17 +60,24 @@ class Scaling:
         Scaling(offset=2.0, scale=8.0)
         """
         values = image.ravel()
+        if values.size < 2:
+            return cls.of_range(image)
         low = float(np.maximum(values[:-1], values[1:]).min())
         high = float(np.minimum(values[:-1], values[1:]).max())
         # Where no two neighbours are alike, as in a checkerboard, low lies above high.
         return cls(low, high - low) if high > low else cls.of_range(image)
 
-    def apply(self, image: NDArray[np.generic]) -> NDArray[np.float32]:
+    def apply(self, image: NDArray) -> NDArray[np.float32]:
         """Return the scaled image; a constant image becomes 0.5 everywhere."""
         if self.scale == 0:
             return np.full(image.shape, 0.5, np.float32)
-        return ((image - self.offset) / self.scale).astype(np.float32)
+        return ((_wide(image) - self.offset) / self.scale).astype(np.float32)
 
-    def invert(self, image: NDArray[np.generic]) -> NDArray[np.float32]:
+    def invert(self, image: NDArray) -> NDArray[np.float32]:
         """Return a scaled image to the units it came from."""
-        return (image * self.scale + self.offset).astype(np.float32)
+        return (_wide(image) * self.scale + self.offset).astype(np.float32)
+
+
+def _wide(image: NDArray) -> NDArray:
+    """Widen half precision, in which the difference of two levels may overflow."""
+    return image.astype(np.float32) if image.dtype == np.float16 else image

@@ -1,0 +1,207 @@
+"""The command line: `emdn denoise` and `emdn info`."""
+
+import os
+import sys
+import warnings
+from collections import Counter
+from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from emdn.denoiser import WEIGHTS, Denoiser
+from emdn.io import (
+    READABLE,
+    WRITABLE,
+    MicrographError,
+    read_micrograph,
+    write_micrograph,
+)
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn denoise noisy.dm4 -o denoised.tif
+
+  emdn denoise session/*.mrc more/ -o denoised/ --dose low
+"""
+
+STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
+
+app = typer.Typer(
+    help="Denoise electron micrographs.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Dose(StrEnum):
+    """Weights to use; members mirror `emdn.denoiser.DOSES`."""
+
+    AUTO = "auto"
+    LOW = "low"
+    ORDINARY = "ordinary"
+
+
+@app.command(epilog=EXAMPLES)
+def denoise(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Micrographs, stacks, or folders of them.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"A file ({', '.join(WRITABLE)}) for a single input; otherwise a folder, "
+            "made if missing, for TIFFs named after the inputs.",
+        ),
+    ],
+    dose: Annotated[
+        Dose, typer.Option(help="Dose range of the weights; auto measures the noise.")
+    ] = Dose.AUTO,
+    model: Annotated[
+        Path | None, typer.Option(help="A Keras file of your own weights.")
+    ] = None,
+    tile_size: Annotated[
+        int, typer.Option(help="Largest side of a tile, in pixels.")
+    ] = 576,
+    overlap: Annotated[int, typer.Option(help="Margin dropped around a tile.")] = 25,
+    padding: Annotated[int, typer.Option(help="Reflection added around an image.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Tiles computed at once; takes memory.")
+    ] = 2,
+    clip: Annotated[bool, typer.Option(help="Keep within the input's range.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Denoise micrographs: TIFF, PNG, MRC, DM3, DM4, SER, EMD, HDF5 or NPY."""
+    try:
+        jobs = plan(inputs, output, overwrite=overwrite)
+        load_tensorflow()  # only now that nothing is wrong with the names of files
+        noise_remover = Denoiser(
+            dose.value,
+            model=model,
+            tile_size=tile_size,
+            overlap=overlap,
+            padding=padding,
+            batch_size=batch_size,
+            clip=clip,
+        )
+    except (ValueError, OSError) as error:
+        _fail(error)
+    failures = 0
+    for source, target in jobs:
+        try:
+            image, metadata = read_micrograph(source)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                restored = noise_remover.denoise(image)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_micrograph(target, restored, metadata, overwrite=overwrite)
+        except (ValueError, OSError) as error:
+            text = str(error)
+            _say(text if isinstance(error, MicrographError) else f"{source}: {text}", "red")
+            failures += 1
+            continue
+        for warning in caught:
+            _say(f"{source}: {warning.message}", "yellow")
+        typer.echo(f"{source} -> {target}")
+    if failures:
+        _say(f"{failures} of {len(jobs)} files failed.", "red")
+        raise typer.Exit(1)
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices and weights."""
+    tf = load_tensorflow()
+    for package in ("emdn", "tensorflow", "keras", "numpy"):
+        typer.echo(f"{package:<12} {version(package)}")
+    typer.echo(f"{'python':<12} {sys.version.split()[0]}")
+    for device in tf.config.list_physical_devices():
+        details = tf.config.experimental.get_device_details(device)
+        name = details.get("device_name", "")
+        typer.echo(f"{'device':<12} {device.name.removeprefix('/physical_device:')} {name}")
+    for path in sorted(WEIGHTS.glob("*.keras")):
+        typer.echo(
+            f"{'weights':<12} {path.stem} ({path.stat().st_size / 1e6:.1f} MB) {path}"
+        )
+
+
+def load_tensorflow() -> ModuleType:
+    """Import TensorFlow without the messages that it prints whatever its log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(STDERR)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), STDERR)
+    try:
+        return import_module("tensorflow")
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+
+
+def plan(inputs: list[Path], output: Path, *, overwrite: bool) -> list[tuple[Path, Path]]:
+    """Pair each input file with the file to write, before any work is done.
+
+    Parameters
+    ----------
+    inputs : list of Path
+        Files, and folders whose readable files are taken, without their subfolders.
+    output : Path
+        A file if its suffix can be written and there is one input file; else a folder.
+    overwrite : bool
+        Whether files to write may exist.
+
+    Raises
+    ------
+    MicrographError
+        If nothing is found, or two inputs would be written to one file, or a file is
+        there already.
+    """
+    files = [file for path in inputs for file in _files_of(path)]
+    if output.suffix.lower() in WRITABLE and not output.is_dir():
+        if len(files) > 1:
+            raise MicrographError(
+                f"{output}: one file cannot hold {len(files)} results; name a folder"
+            )
+        targets = [output]
+    else:
+        targets = [output / f"{file.stem}.tif" for file in files]
+    for target, count in Counter(targets).items():
+        if count > 1:
+            raise MicrographError(
+                f"{target}: {count} inputs would be written there; denoise them separately"
+            )
+    for file, target in zip(files, targets, strict=True):
+        if target.exists() and (not overwrite or target.samefile(file)):
+            remedy = "name another output" if overwrite else "use --overwrite to replace it"
+            raise MicrographError(f"{target}: exists already; {remedy}")
+    return list(zip(files, targets, strict=True))
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return a file as it is, and of a folder the files that can be read."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)
+    if not files:
+        raise MicrographError(
+            f"{path}: holds no micrograph; files end in {', '.join(READABLE)}"
+        )
+    return files
+
+
+def _say(text: str, colour: str) -> None:
+    typer.secho(text, fg=colour, err=True)
+
+
+def _fail(error: Exception) -> None:
+    _say(str(error), "red")
+    raise typer.Exit(1)

@@ -1,0 +1,275 @@
+"""Denoise micrographs of any size and range: load once, call many times.
+
+An image is scaled to [0, 1] once, cut into overlapping tiles, run through the network a
+few tiles at a time, put together and returned to its own units.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
+
+from emdn.noise import DoseRange, estimate_scale
+from emdn.scaling import Scaling
+from emdn.tiling import Tiling, paste, split
+
+WEIGHTS = Path(__file__).parent / "weights"
+DOSES = ("auto", "low", "ordinary")
+
+# Between the low doses, of which 95 % lie below 250, and the ordinary ones from 200 on.
+LOW_DOSE_LIMIT = 225.0  # counts at the brightest pixel
+
+# What the network may see: a pixel further out, in units of the image's range, is a
+# defect of the detector, and left as it is would burn a hole into its surroundings.
+DARKEST, BRIGHTEST = -1.0, 2.0
+
+MANY_TILES = 16  # worth a progress bar
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Denoiser:
+    """A trained network and how to apply it.
+
+    Parameters
+    ----------
+    dose : {"auto", "low", "ordinary"}
+        Weights to use: those for scales of 25 + Exp(75) counts at the brightest pixel, for
+        200 to 2500, or whichever fits the noise of each image or stack.
+    model : path, optional
+        A Keras file to use at every dose, in place of the weights that ship.
+    tile_size : int
+        Largest side of a tile in pixels, a multiple of 16. The default holds the paper's
+        512 pixels and an overlap around them.
+    overlap : int
+        Margin in pixels dropped on each side of a tile; the image is continued by
+        reflection that far.
+    padding : int
+        Pixels of reflection added around the image besides.
+    batch_size : int
+        Tiles computed at once; memory grows with it.
+    clip : bool
+        Confine the result to the range of the image's finite values.
+    progress : bool, optional
+        Show a progress bar; by default for large images on a terminal or in a notebook.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).poisson(50.0, size=(64, 80))
+    >>> noise_remover = Denoiser(dose="low")
+    >>> restored = noise_remover.denoise(image)
+    >>> restored.shape, restored.dtype
+    ((64, 80), dtype('float32'))
+    >>> bool(restored.std() < image.std() / 2)
+    True
+    """
+
+    def __init__(
+        self,
+        dose: Literal["auto", "low", "ordinary"] = "auto",
+        *,
+        model: str | PathLike[str] | None = None,
+        tile_size: int = 576,
+        overlap: int = 25,
+        padding: int = 0,
+        batch_size: int = 2,
+        clip: bool = True,
+        progress: bool | None = None,
+    ) -> None:
+        if dose not in DOSES:
+            raise ValueError(f"dose must be one of {', '.join(DOSES)}, got {dose!r}")
+        if padding < 0:
+            raise ValueError(f"padding must not be negative, got {padding}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
+        self.dose = dose
+        self.model = None if model is None else Path(model)
+        self.tile_size = tile_size
+        self.overlap = overlap
+        self.padding = padding
+        self.batch_size = batch_size
+        self.clip = clip
+        self.progress = progress
+
+    def denoise(self, image: ArrayLike) -> NDArray[np.float32]:
+        """Return the image without its noise.
+
+        Parameters
+        ----------
+        image : (H, W) or (N, H, W) array
+            One micrograph or a stack of them, of any real type and in any units. It is
+            not changed. Pixels that are NaN or infinite are replaced by their nearest
+            finite neighbour before the network sees them, and a warning counts them.
+
+        Returns
+        -------
+        (H, W) or (N, H, W) float32 array
+            In the units of the image and with its mean. Constant images come back as
+            they are.
+
+        Raises
+        ------
+        ValueError
+            If the array is not real, not of two or three axes, empty, or if an image of
+            it has no finite pixel.
+        """
+        images = _real_images(image)
+        filled = np.stack([_fill_defects(each) for each in images])
+        network = load_network(self.model or WEIGHTS / f"{self._dose_range(filled)}.keras")
+        tiling = Tiling.balanced(
+            tuple(side + 2 * self.padding for side in filled.shape[1:]),
+            size=self.tile_size,
+            overlap=self.overlap,
+        )
+        with _progress(len(filled) * len(tiling), self.progress) as advance:
+            denoised = [self._denoise(each, network, tiling, advance) for each in filled]
+        return np.stack(denoised).reshape(np.shape(image))
+
+    def _dose_range(self, images: NDArray[np.floating]) -> DoseRange:
+        """Return the dose range asked for, or the one that the median image belongs to."""
+        if self.dose != "auto":
+            return self.dose
+        if min(images.shape[1:]) < 2:  # no noise can be measured on a line of pixels
+            return "low"
+        scale = np.median([estimate_scale(image) for image in images])
+        return "low" if scale < LOW_DOSE_LIMIT else "ordinary"
+
+    def _denoise(
+        self,
+        image: NDArray[np.floating],
+        network: Network,
+        tiling: Tiling,
+        advance: Callable[[int], None],
+    ) -> NDArray[np.float32]:
+        """Denoise one finite image of shape (H, W)."""
+        scaling = Scaling.fit(image) if image.size > 1 else Scaling.of_range(image)
+        if image.min() == image.max():
+            advance(len(tiling))
+            return image.astype(np.float32)
+        scaled = np.clip(scaling.apply(image), DARKEST, BRIGHTEST)
+        padded = np.pad(scaled, self.padding, mode="reflect")
+        output = np.empty(tiling.shape, np.float32)
+        for start in range(0, len(tiling), self.batch_size):
+            tiles = split(padded, tiling, start, start + self.batch_size)
+            paste(output, network(tiles), tiling, start)
+            advance(len(tiles))
+        inner = tuple(slice(self.padding, self.padding + side) for side in image.shape)
+        denoised = output[inner]
+        if not self.clip:
+            return scaling.invert(_match_mean(denoised, scaled))
+        denoised = np.clip(denoised, scaled.min(), scaled.max())
+        restored = scaling.invert(_match_mean(denoised, scaled))
+        return np.clip(restored, np.float32(image.min()), np.float32(image.max()))
+
+
+@cache
+def load_network(path: Path) -> Network:
+    """Load a Keras file, once in a process, as a function of tiles.
+
+    Parameters
+    ----------
+    path : Path
+        A network of `emdn.model.build_model`, saved by ``model.save``.
+
+    Returns
+    -------
+    callable
+        Takes and returns (N, h, w) float32 tiles. Batch normalisations are folded into
+        the convolutions and the graph is compiled.
+    """
+    # TensorFlow takes seconds to import, so it waits until a network is needed.
+    import keras
+    import tensorflow as tf
+
+    from emdn.model import fold_batch_norms
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: does not exist; name a file saved by model.save")
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
+        raise ValueError(f"{path}: is no network saved by model.save") from error
+    folded = fold_batch_norms(model)
+
+    compiled = tf.function(
+        lambda tiles: folded(tiles, training=False),
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)],
+        autograph=False,
+        jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
+    )
+    return lambda tiles: compiled(tiles[..., np.newaxis]).numpy()[..., 0]
+
+
+def _real_images(image: ArrayLike) -> NDArray[np.floating]:
+    """Return an array as (N, H, W) floats, or say what is wrong with it."""
+    array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        remedy = "; take np.abs of it" if array.dtype.kind == "c" else ""
+        raise ValueError(f"image must be of real numbers, got {array.dtype}{remedy}")
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"image must have shape (H, W) or (N, H, W), got {array.shape}; "
+            "pass one channel and one stack at a time"
+        )
+    if array.size == 0:
+        raise ValueError(f"image must not be empty, got shape {array.shape}")
+    images = array.reshape(-1, *array.shape[-2:])
+    return images.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Replace NaN and infinite pixels by their nearest finite neighbour."""
+    defects = ~np.isfinite(image)
+    if not defects.any():
+        return image
+    if defects.all():
+        raise ValueError("image must have a finite pixel, got only NaN and infinities")
+    warnings.warn(
+        f"{defects.sum()} of {defects.size} pixels are NaN or infinite; "
+        "each is denoised from its nearest finite neighbour",
+        stacklevel=4,
+    )
+    nearest = distance_transform_edt(defects, return_distances=False, return_indices=True)
+    return image[tuple(nearest)]
+
+
+def _match_mean(
+    denoised: NDArray[np.float32], noisy: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Stretch an image from its darkest level, so that no counts are lost or won."""
+    dark = noisy.min()
+    counts = noisy.mean(dtype=np.float64) - dark
+    found = denoised.mean(dtype=np.float64) - dark
+    if found <= 0:  # a few lone counts, all taken for noise
+        return np.full_like(noisy, dark + counts)
+    return dark + (denoised - dark) * np.float32(counts / found)
+
+
+@contextmanager
+def _progress(tiles: int, wanted: bool | None) -> Iterator[Callable[[int], None]]:
+    """Show how many tiles are done, through the function that is yielded."""
+    if not (tiles >= MANY_TILES if wanted is None else wanted):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = wanted is None and not (console.is_terminal or console.is_jupyter)
+    with Progress(*columns, console=console, disable=hidden) as bar:
+        task = bar.add_task("Denoising tiles", total=tiles)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,298 @@
+"""The denoiser keeps shape, units, mean and range, and refuses what is no image."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from emdn.denoiser import LOW_DOSE_LIMIT, WEIGHTS, Denoiser, load_network
+from emdn.metrics import mse, ssim
+from emdn.noise import noisy_pair
+from emdn.synthetic import KINDS, micrograph
+
+slowly = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return Denoiser()
+
+
+@pytest.fixture(scope="module")
+def tiny_file(tmp_path_factory):
+    """Save a network that is not trained, as a user's own file."""
+    import keras
+
+    from emdn.model import TINY, build_model
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
+    build_model(TINY).save(path)
+    return path
+
+
+def noisy_counts(shape=(128, 128), scale=60.0, seed=0):
+    rng = np.random.default_rng(seed)
+    noisy, _, scaling = noisy_pair(micrograph(shape, rng), scale, rng)
+    return scaling.invert(noisy)
+
+
+@pytest.mark.parametrize(("dose", "scale"), [("low", 60.0), ("ordinary", 800.0)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_denoised_images_are_nearer_to_the_truth(kind, dose, scale):
+    rng = np.random.default_rng(5)
+    noisy, clean, _ = noisy_pair(KINDS[kind]((256, 256), rng), scale, rng)
+    denoised = Denoiser(dose).denoise(noisy)
+    assert mse(clean, denoised) < mse(clean, noisy)
+    assert ssim(clean, denoised, data_range=1.0) > ssim(clean, noisy, data_range=1.0)
+
+
+def test_the_usage_printed_in_the_paper_works():
+    from emdn import Denoiser
+
+    noise_remover = Denoiser()
+    img1, img2 = noisy_counts(seed=1), noisy_counts((60, 90), seed=2)
+    restored_img1 = noise_remover.denoise(img1)
+    restored_img2 = noise_remover.denoise(img2)
+    assert (restored_img1.shape, restored_img2.shape) == (img1.shape, img2.shape)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 40), (40, 1), (2, 2), (17, 31), (97, 64), (3, 20, 30), (1, 5, 7)]
+)
+def test_any_size_comes_back_in_its_shape_as_finite_float32(denoiser, shape):
+    image = np.random.default_rng(0).poisson(20.0, shape)
+    restored = denoiser.denoise(image)
+    assert restored.shape == shape
+    assert restored.dtype == np.float32
+    assert np.isfinite(restored).all()
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["uint8", "int16", "uint16", "int32", "uint64", "float16", "float64", ">u2", "?"],
+)
+def test_any_real_type_gives_what_its_values_give_as_float32(denoiser, dtype):
+    image = (noisy_counts((48, 48)) > 20) * 1 if dtype == "?" else noisy_counts((48, 48))
+    image = image.round().astype(dtype)
+    expected = denoiser.denoise(image.astype(np.float32))
+    np.testing.assert_allclose(denoiser.denoise(image), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_callers_array_is_untouched(denoiser):
+    image = noisy_counts((48, 48))
+    image[3, 4] = np.nan
+    before = image.copy()
+    with pytest.warns(UserWarning, match="1 of 2304"):
+        denoiser.denoise(image)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("gain", "offset"), [(7.5, 0.0), (1e-6, 0.0), (3e4, 0.0), (2.0, 50.0)]
+)
+def test_units_go_through_the_denoiser(gain, offset):
+    """Denoising commutes with a change of units."""
+    denoiser = Denoiser("low")
+    counts = noisy_counts()
+    expected = gain * denoiser.denoise(counts) + offset
+    restored = denoiser.denoise(gain * counts + offset)
+    np.testing.assert_allclose(restored, expected, atol=gain * counts.max() * 1e-4)
+
+
+@slowly
+@given(
+    image=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
+        elements=st.floats(0, 1000, width=32),
+    )
+)
+def test_mean_and_range_are_kept_whatever_the_image(denoiser, image):
+    restored = denoiser.denoise(image)
+    assert restored.min() >= image.min()
+    assert restored.max() <= image.max()
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 25.0, 250.0, 2500.0])
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_counts_are_kept_within_half_a_percent(kind, scale, clip):
+    rng = np.random.default_rng(1)
+    noisy, _, scaling = noisy_pair(KINDS[kind]((200, 150), rng), scale, rng)
+    counts = scaling.invert(noisy)
+    restored = Denoiser(clip=clip).denoise(counts)
+    assert restored.mean(dtype=float) == pytest.approx(counts.mean(dtype=float), rel=0.005)
+
+
+def test_clipping_confines_to_the_range_of_the_input_and_can_be_switched_off(tiny_file):
+    image = noisy_counts()
+    clipped = Denoiser(model=tiny_file).denoise(image)
+    free = Denoiser(model=tiny_file, clip=False).denoise(image)
+    assert image.min() <= clipped.min() <= clipped.max() <= image.max()
+    assert free.min() < image.min() or free.max() > image.max()
+
+
+@pytest.mark.parametrize("value", [0, 7, -3.5, 1e9])
+def test_constant_images_come_back_as_they_are(denoiser, value):
+    image = np.full((30, 40), value)
+    np.testing.assert_array_equal(denoiser.denoise(image), image)
+
+
+@pytest.mark.parametrize("defect", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_not_finite_does_not_spread(denoiser, defect):
+    image = noisy_counts()
+    expected = denoiser.denoise(image)
+    broken = image.copy()
+    broken[50, 60] = defect
+    with pytest.warns(UserWarning, match=r"1 of 16384 pixels are NaN or infinite"):
+        restored = denoiser.denoise(broken)
+    assert np.isfinite(restored).all()
+    difference = np.abs(restored - expected)
+    assert np.median(difference) < 0.01 * image.std()
+    assert difference.max() < 3 * image.std()
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6])
+def test_a_hot_or_dead_pixel_changes_only_its_surroundings(denoiser, value):
+    image = noisy_counts()
+    expected = denoiser.denoise(image)
+    broken = image.copy()
+    broken[50, 60] = value
+    restored = denoiser.denoise(broken)
+    far = np.ones(image.shape, bool)
+    far[30:71, 40:81] = False
+    assert np.abs(restored - expected)[far].max() < 0.3 * image.std()
+
+
+def test_an_image_without_a_finite_pixel_is_refused(denoiser):
+    with pytest.raises(ValueError, match="must have a finite pixel"):
+        denoiser.denoise(np.full((8, 8), np.nan))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), complex), "take np.abs"),
+        (np.zeros(4), r"\(H, W\) or \(N, H, W\), got \(4,\)"),
+        (np.zeros((2, 3, 4, 5)), r"got \(2, 3, 4, 5\)"),
+        (np.zeros((0, 4)), "must not be empty"),
+        (np.array([["a", "b"]]), "real numbers"),
+        (np.array([[None, 1]]), "real numbers"),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused(denoiser, image, message):
+    with pytest.raises(ValueError, match=message):
+        denoiser.denoise(image)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dose": "medium"}, "auto, low, ordinary"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"padding": -1}, "padding must not be negative"),
+        ({"overlap": -1}, "overlap must not be negative"),
+        ({"overlap": 300}, "smaller overlap"),
+        ({"tile_size": 100}, "multiple of 16"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Denoiser(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 7}])
+def test_the_size_of_a_batch_does_not_change_the_result(settings):
+    image = noisy_counts((150, 170))
+    expected = Denoiser("low", tile_size=96).denoise(image)
+    restored = Denoiser("low", tile_size=96, **settings).denoise(image)
+    np.testing.assert_allclose(restored, expected, atol=1e-4 * image.max())
+
+
+def test_a_stack_is_denoised_image_by_image():
+    stack = np.stack([noisy_counts(seed=seed) for seed in range(3)])
+    denoiser = Denoiser("low")
+    expected = np.stack([denoiser.denoise(image) for image in stack])
+    np.testing.assert_allclose(denoiser.denoise(stack), expected, atol=1e-4 * stack.max())
+
+
+def test_padding_is_taken_off_again():
+    image = noisy_counts((70, 50))
+    restored = Denoiser("low", padding=40).denoise(image)
+    expected = Denoiser("low", overlap=65).denoise(image)
+    assert restored.shape == image.shape
+    assert mse(expected, restored) < 0.01 * image.var()
+
+
+@pytest.mark.parametrize(("scale", "dose"), [(40.0, "low"), (1500.0, "ordinary")])
+def test_the_dose_range_is_found_from_the_noise(scale, dose):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(scale * KINDS["particles"]((128, 128), rng)).astype(np.float32)
+    assert abs(np.log(scale / LOW_DOSE_LIMIT)) > 1  # far from the border of the ranges
+    np.testing.assert_array_equal(
+        Denoiser().denoise(counts), Denoiser(dose).denoise(counts)
+    )
+
+
+def test_the_two_dose_ranges_have_weights_of_their_own():
+    image = noisy_counts()
+    assert not np.array_equal(
+        Denoiser("low").denoise(image), Denoiser("ordinary").denoise(image)
+    )
+
+
+def test_weights_are_loaded_once():
+    assert load_network(WEIGHTS / "low.keras") is load_network(WEIGHTS / "low.keras")
+
+
+def test_a_network_of_ones_own_is_used(tiny_file):
+    image = noisy_counts((64, 64))
+    ours, theirs = Denoiser("low").denoise(image), Denoiser(model=tiny_file).denoise(image)
+    assert not np.allclose(ours, theirs, atol=1)
+
+
+def test_a_file_that_holds_no_network_is_named(tmp_path):
+    path = tmp_path / "bad.keras"
+    with pytest.raises(FileNotFoundError, match=r"bad\.keras: does not exist"):
+        Denoiser(model=path).denoise(noisy_counts((32, 32)))
+    path.write_bytes(b"not a network")
+    with pytest.raises(ValueError, match=r"bad\.keras: is no network"):
+        Denoiser(model=path).denoise(noisy_counts((32, 32)))
+
+
+def test_progress_is_shown_when_asked_for(capfd):
+    Denoiser("low", progress=True, tile_size=80).denoise(noisy_counts((100, 100)))
+    assert "Denoising tiles" in capfd.readouterr().err
+    Denoiser("low", progress=False, tile_size=80).denoise(noisy_counts((100, 100)))
+    assert capfd.readouterr().err == ""
+
+
+def test_clean_input_raises_no_warning(denoiser):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoiser.denoise(noisy_counts((32, 32)))
+
+
+def test_importing_emdn_loads_no_heavy_package():
+    heavy = {"tensorflow", "keras", "skimage", "scipy", "numpy"}
+    code = f"import sys, emdn; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+    assert done.returncode == 0
+
+
+def test_public_names_are_listed_and_others_refused():
+    import emdn
+
+    assert set(emdn.__all__) <= set(dir(emdn))
+    assert all(getattr(emdn, name).__name__ == name for name in emdn.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'denoise'"):
+        _ = emdn.denoise
