@@ -10,16 +10,19 @@ import logging
 import math
 import os
 import secrets
+import struct
 import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from xml.etree import ElementTree
 
+import mrcfile
 import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
@@ -27,14 +30,16 @@ from numpy.typing import ArrayLike, NDArray
 _NM = {"pm": 1e-3, "A": 0.1, "nm": 1.0, "um": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
 _UNCALIBRATED = {"", "none", "pixel", "pixels", "px", "<undefined>"}
 _SPELLINGS = {"micron": "um", "microns": "um", "angstrom": "A", "meters": "m"}
-
-# A TIFF's dots per inch may speak of paper: 72 dpi would be pixels of 353 um. Those above
-# 10 um are not believed; a scanning microscope reaches that at a magnification near 10.
-_PAPER = 1e4  # nm
+_CUT_SHORT = "is cut short; copy or save it again"
 
 
 class MicrographError(ValueError):
     """A file that cannot be read or written, told in one line: file, fault, remedy."""
+
+
+def _refuse_if(wrong: bool, fault_and_remedy: str) -> None:
+    if wrong:
+        raise MicrographError(fault_and_remedy)
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,12 @@ class Metadata:
         Side of a pixel in `unit`. None when the file does not say, or when the two sides
         differ by more than 1 %, since one number would then be wrong.
     unit : str, optional
-        Unit of `pixel_size`, given exactly when that is. Kept in ASCII, so that every
-        format can hold it: "nm", "um" for micrometres, "A" for ångströms, "1/nm" in a
-        diffraction pattern. Other spellings ("µm", "micron", "Å") become these.
+        Unit of `pixel_size`, given exactly when that is: "nm", "um", "A" for ångströms,
+        "1/nm" in a diffraction pattern. Other spellings ("µm", "micron") become these,
+        in ASCII, so that every format can hold them.
     detector : str, optional
-        Name of the detector. Read where the file has one; no writable format keeps it.
-
-    Examples
-    --------
-    >>> Metadata(0.5, "micron")
-    Metadata(pixel_size=0.5, unit='um', detector=None)
+        Name of the detector, where a Velox, Thermo Fisher or Zeiss file tells it. No
+        format that is written holds it.
     """
 
     pixel_size: float | None = None
@@ -64,16 +65,13 @@ class Metadata:
     detector: str | None = None
 
     def __post_init__(self):
-        if self.pixel_size is None and self.unit is None:
-            return
-        if self.pixel_size is None or self.unit is None:
-            raise ValueError(
-                "pixel_size and unit must be given together, "
-                f"got {self.pixel_size} and {self.unit!r}"
-            )
-        if not 0 < self.pixel_size < math.inf:
+        if (self.pixel_size is None) != (self.unit is None):
+            given = f"{self.pixel_size} and {self.unit!r}"
+            raise ValueError(f"pixel_size and unit must be given together, got {given}")
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
             raise ValueError(f"pixel_size must be positive, got {self.pixel_size}")
-        object.__setattr__(self, "unit", _ascii_unit(self.unit))
+        if self.unit is not None:
+            object.__setattr__(self, "unit", _ascii_unit(self.unit))
 
 
 def _ascii_unit(unit: str) -> str:
@@ -84,92 +82,82 @@ def _ascii_unit(unit: str) -> str:
     return _SPELLINGS.get(unit.lower(), unit)
 
 
-def _calibrated(width: Any, height: Any, unit: Any, detector: Any = None) -> Metadata:
+def _calibrated(
+    width: Any, height: Any, unit: Any = "", detector: str | None = None
+) -> Metadata:
     """Return the metadata of square pixels; of others, or a senseless size, no size."""
-    unit, detector = _ascii_unit(str(unit)), str(detector) if detector else None
     try:
-        width, height = float(width), float(height)
+        width, height, unit = float(width), float(height), _ascii_unit(str(unit))
     except (TypeError, ValueError):
         return Metadata(detector=detector)
     if unit in ("cm", "m"):
         width, height, unit = width * _NM[unit], height * _NM[unit], "nm"
     square = 0 < width < math.inf and math.isclose(width, height, rel_tol=0.01)
-    if unit.lower() in _UNCALIBRATED or not square:
-        return Metadata(detector=detector)
-    return Metadata(width, unit, detector)
-
-
-def _dig(tree: Any, *keys: str) -> Any:
-    """Return the leaf of nested dictionaries at a path of keys, or None."""
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
+    known = square and unit.lower() not in _UNCALIBRATED
+    return Metadata(width, unit, detector) if known else Metadata(detector=detector)
 
 
 def _checked(image: NDArray) -> NDArray:
-    """Return a real (H, W) or (N, H, W) array in the machine's byte order, or refuse it."""
+    """Return (H, W) or (N, H, W) real numbers, free to be changed, or refuse the array."""
     while image.ndim > 2 and image.shape[0] == 1:
         image = image[0]
-    if image.dtype.kind == "c":
-        raise MicrographError("holds complex numbers; save their size, np.abs(image)")
-    if image.dtype.kind == "b":
-        raise MicrographError("holds only true and false; save the grey levels instead")
-    if image.dtype.kind not in "iuf":
-        raise MicrographError(f"holds {image.dtype} values; save integers or floats")
-    if image.size == 0:
-        raise MicrographError(f"holds no pixels, shape {image.shape}; save a whole image")
-    if image.ndim == 3 and image.shape[-1] in (3, 4):
-        raise MicrographError(
-            f"holds an RGB image of shape {image.shape}; save it as greyscale"
-        )
-    if image.ndim not in (2, 3):
-        raise MicrographError(
-            f"holds an array of shape {image.shape}; save one image (H, W) "
-            "or a stack of images (N, H, W)"
-        )
-    return np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+    kind, shape = image.dtype.kind, image.shape
+    _refuse_if(kind == "c", "holds complex numbers; save their size, np.abs(image)")
+    _refuse_if(kind == "b", "holds only true and false; save the grey levels instead")
+    _refuse_if(kind not in "iuf", f"holds {image.dtype} values; save integers or floats")
+    _refuse_if(image.size == 0, f"holds no pixels, shape {shape}; save a whole image")
+    remedy = "save one image (H, W) or a stack of images (N, H, W)"
+    _refuse_if(image.ndim not in (2, 3), f"holds an array of shape {shape}; {remedy}")
+    return np.require(image, image.dtype.newbyteorder("="), ["C", "W", "E"])
+
+
+def _checked_unnamed(image: NDArray) -> NDArray:
+    """Check an array of unnamed axes, where 3 or 4 columns may as well be colours."""
+    image = _checked(image)
+    ambiguous = image.ndim == 3 and image.shape[-1] in (3, 4)
+    fault = f"holds an array of shape {image.shape}, which may be an RGB image"
+    _refuse_if(ambiguous, f"{fault}; save greyscale, or a stack of narrow images as TIFF")
+    return image
 
 
 def _grey(image: NDArray) -> NDArray:
     """Drop the colour axis, the last, of an image that is grey and opaque all the same."""
     alpha = image.shape[-1] in (2, 4)
     colours = image[..., :-1] if alpha else image
-    if (colours != colours[..., :1]).any() or (alpha and np.ptp(image[..., -1]) > 0):
-        kind = "a transparent" if image.shape[-1] == 2 else "an RGB"
-        raise MicrographError(
-            f"holds {kind} image of shape {image.shape}; save it as greyscale"
-        )
+    coloured = (colours != colours[..., :1]).any() or (alpha and np.ptp(image[..., -1]) > 0)
+    kind = "a transparent" if image.shape[-1] == 2 else "an RGB"
+    _refuse_if(coloured, f"holds {kind} image of shape {image.shape}; save it as greyscale")
     return colours[..., 0]
 
 
 @contextmanager
-def _strict_tifffile() -> Iterator[None]:
-    """Raise the damage that tifffile only logs, such as lost pages; drop other lines."""
+def _strict_log(library: str) -> Iterator[None]:
+    """Raise the damage that a library only logs, such as lost pages; drop other lines."""
 
-    def judge(record: logging.LogRecord) -> bool:
+    def judge(record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
             raise ValueError(record.getMessage())
-        return False
 
-    log = logging.getLogger("tifffile")
-    log.addFilter(judge)
+    log, handler = logging.getLogger(library), logging.Handler()
+    handler.emit = judge
+    before = log.handlers, log.propagate
+    log.handlers, log.propagate = [handler], False
     try:
         yield
     finally:
-        log.removeFilter(judge)
+        log.handlers, log.propagate = before
 
 
 def _read_tiff(path: Path) -> tuple[NDArray, Metadata]:
     """Read the largest image or stack; smaller ones beside it are mostly thumbnails."""
-    with _strict_tifffile(), tifffile.TiffFile(path) as tif:
+    with _strict_log("tifffile"), tifffile.TiffFile(path) as tif:
         series = max(tif.series, key=lambda series: series.size)
         for page in series.pages:
             if page is None:
                 raise MicrographError("lacks some of its pages; save it in one file")
             # Given half a tile, tifffile may hand out what happens to be in memory.
-            ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
-            if max(ends) > tif.filehandle.size:
-                raise MicrographError("is cut short; copy or save it again")
+            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+            _refuse_if(end > tif.filehandle.size, _CUT_SHORT)
         image = series.asarray()
         if "S" in series.axes:
             image = _grey(np.moveaxis(image, series.axes.index("S"), -1))
@@ -180,146 +168,112 @@ def _tiff_metadata(tif: tifffile.TiffFile) -> Metadata:
     """Ask ImageJ's, OME's, Thermo Fisher's, Zeiss's, then the common tags for a size."""
     page = tif.pages.first
     width, height = (1 / each if each else 0 for each in page.resolution)
-    if unit := _dig(tif.imagej_metadata, "unit"):
+    if unit := (tif.imagej_metadata or {}).get("unit"):
         return _calibrated(width, height, unit)
     if tif.ome_metadata:
         pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
         size = {} if pixels is None else pixels.attrib
         width, unit = size.get("PhysicalSizeX"), size.get("PhysicalSizeXUnit", "um")
         return _calibrated(width, size.get("PhysicalSizeY", width), unit)
-    if scan := _dig(tif.fei_metadata, "Scan"):
-        detector = _dig(tif.fei_metadata, "Detectors", "Name")
+    fei, zeiss = tif.fei_metadata or {}, tif.sem_metadata or {}
+    if scan := fei.get("Scan"):
+        detector = fei.get("Detectors", {}).get("Name")
         return _calibrated(scan.get("PixelWidth"), scan.get("PixelHeight"), "m", detector)
-    if size := _dig(tif.sem_metadata, "ap_image_pixel_size"):
-        detector = _dig(tif.sem_metadata, "dp_detector_type") or ("", None)
-        unit = size[2] if len(size) > 2 else ""
-        return _calibrated(size[1], size[1], unit, detector[1])
+    if size := zeiss.get("ap_image_pixel_size"):
+        _, detector = zeiss.get("dp_detector_type", (None, None))
+        return _calibrated(size[1], size[1], "".join(size[2:3]), detector)
     cm = {2: 2.54, 3: 1.0}.get(page.resolutionunit, 0)
-    printed = width * cm * _NM["cm"] >= _PAPER
+    # Dots per inch mostly speak of paper, 72 dpi of pixels of 353 um; a scanning microscope
+    # reaches 10 um at a magnification near 10.
+    printed = width * cm >= 1e-3
     return Metadata() if printed else _calibrated(width * cm, height * cm, "cm")
 
 
 def _read_png(path: Path) -> tuple[NDArray, Metadata]:
     from imageio.v3 import imread
 
-    with path.open("rb") as file:
-        header = file.read(26)
-    if not header.startswith(b"\x89PNG\r\n"):
+    contents = path.read_bytes()
+    if not contents.startswith(b"\x89PNG\r\n"):
         raise ValueError("not a PNG file")
-    depth, colour_type = header[24:]
-    if depth == 16 and colour_type != 0:
-        # Pillow would hand out the upper eight bits without a word.
-        raise MicrographError("holds 16-bit colours; save it as 16-bit greyscale")
-    image = imread(path, plugin="pillow", extension=".png")
+    depth, colours = contents[24:26]
+    # Pillow would hand out the upper eight bits without a word.
+    _refuse_if(depth == 16 and colours != 0, "holds 16-bit colours; save it as greyscale")
+    image = imread(contents, plugin="pillow", extension=".png")
     return (_grey(image) if image.ndim == 3 else image), Metadata()
 
 
 def _read_npy(path: Path) -> tuple[NDArray, Metadata]:
     with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False), Metadata()
-
-
-# MRC2014's header. Sizes run x, y, z; the cell, all the pixels together, is in ångströms.
-_MRC_HEADER = np.dtype(
-    [
-        ("shape", "3<i4"),
-        ("mode", "<i4"),
-        ("start", "3<i4"),
-        ("sampling", "3<i4"),
-        ("cell", "3<f4"),
-        ("angles", "3<f4"),
-        ("axes", "3<i4"),
-        ("minimum_maximum_mean", "3<f4"),
-        ("space_group", "<i4"),
-        ("extension", "<i4"),
-        ("extra", "V12"),
-        ("version", "<i4"),
-        ("more", "V96"),
-        ("map", "S4"),
-        ("machine", "4u1"),
-        ("deviation", "<f4"),
-        ("labels", "V804"),
-    ]
-)
-_MRC_FEI = np.dtype([("tilts_to_axis", "V44"), ("pixel_size", "<f4"), ("rest", "V131024")])
-_MRC_MODES = {0: "i1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 12: "f2"}
-_MRC_2014 = 20140
+        image = np.lib.format.read_array(file, allow_pickle=False)
+    return _checked_unnamed(image), Metadata()
 
 
 def _read_mrc(path: Path) -> tuple[NDArray, Metadata]:
-    # RosettaSciIO reads MRC too, but takes signed bytes for unsigned ones, loses sides of
-    # one pixel, and leaves the file open when it fails.
-    header = np.fromfile(path, _MRC_HEADER, count=1)
-    order = ">" if header["machine"][0, 0] == 0x11 else "<"
-    header = header.view(_MRC_HEADER.newbyteorder(order))[0]
-    shape = tuple(int(side) for side in header["shape"][::-1])
-    mode, start = int(header["mode"]), 1024 + int(header["extension"])
-    if mode not in _MRC_MODES or min(shape) < 1 or start < 1024:
-        raise ValueError(f"mode {mode} with shape {shape} is unknown")
-    dtype = np.dtype(_MRC_MODES[mode]).newbyteorder(order)
-    if mode == 0 and header["version"] < _MRC_2014:
-        dtype = np.dtype("u1")  # it was the standard of 2014 that made bytes signed
-    count = math.prod(shape)
-    if path.stat().st_size < start + count * dtype.itemsize:
-        raise MicrographError("is cut short; copy or save it again")
-    image = np.fromfile(path, dtype, count, offset=start).reshape(shape)
-    width, height, _ = header["cell"] / header["sampling"] / 10
-    if header["extension"] == _MRC_FEI.itemsize:
+    with path.open("rb") as file:
+        extension = file.read(96)[92:]
+    # mrcfile would make room for it first, up to 2 GB in a file of another kind.
+    size = min(int.from_bytes(extension, order) for order in ("little", "big"))
+    if 1024 + size > path.stat().st_size:
+        raise ValueError("the header is cut short")
+    # Permissive, since old microscopes leave out the letters MAP or the byte order.
+    with mrcfile.mmap(path, permissive=True) as file:
+        header: Any = file.header
+        image = file.data
+        if image is None:
+            raise ValueError(f"pixels of mode {header.mode} are unknown or cut short")
+        width, height = file.voxel_size.x / 10, file.voxel_size.y / 10
+    if header.nversion < 20140 and image.dtype == np.int8:
+        image = image.view(np.uint8)  # it was the standard of 2014 that made them signed
+    if header.nversion < 20140 and header.nsymbt == 131072:
         # FEI put the pixel size there, in metres, and nonsense into the cell.
-        width = height = np.fromfile(path, _MRC_FEI, 1, offset=1024)[0]["pixel_size"] * 1e9
+        width = height = np.fromfile(path, "<f4", 1, offset=1024 + 44)[0] * 1e9
     return image, _calibrated(width, height, "nm")
 
 
-_ROSETTA = {
-    ".dm3": "digitalmicrograph",
-    ".dm4": "digitalmicrograph",
-    ".ser": "tia",
-    ".emd": "emd",
-    ".hspy": "hspy",
-    ".hdf5": "hspy",
-}
-
-
-def _rosetta_signals(path: Path) -> list[dict[str, Any]]:
-    """Return what RosettaSciIO finds: dictionaries of data, axes and the file's tags."""
-    plugin = _ROSETTA[path.suffix.lower()]
+def _rosetta_signal(plugin: str, path: Path) -> dict[str, Any]:
+    """Return data and axes of the first real image or stack, else of the first at all."""
     reader = import_module(f"rsciio.{plugin}").file_reader
     # Else the spectra in a Velox file would be unpacked as well, which takes gigabytes.
     options = {"select_type": "images"} if plugin == "emd" else {}
-    log = logging.getLogger("rsciio")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        return [signal for signal in reader(str(path), **options) if "data" in signal]
-    finally:
-        log.setLevel(level)
-
-
-def _read_rosetta(path: Path) -> tuple[NDArray, Metadata]:
-    """Read the first image or stack that is real, or else the first of any kind."""
-    signals = _rosetta_signals(path)
+    with _strict_log("rsciio"):
+        signals = [each for each in reader(str(path), **options) if "data" in each]
     # RosettaSciIO marks the axes of a spectrum image's positions as ones to navigate.
+    flat = [each for each in signals if each["data"].ndim in (2, 3)]
     images = [
-        signal
-        for signal in signals
-        if signal["data"].ndim in (2, 3)
-        and not any(axis.get("navigate") for axis in signal["axes"][-2:])
+        each for each in flat if not any(a.get("navigate") for a in each["axes"][-2:])
     ]
-    if not images:
-        found = ", ".join(str(signal["data"].shape) for signal in signals) or "nothing"
-        raise MicrographError(
-            f"holds no image, but data of shape {found}; export an image from it"
-        )
-    signal = next((each for each in images if each["data"].dtype.kind in "iuf"), images[0])
+    found = ", ".join(str(each["data"].shape) for each in signals) or "nothing"
+    _refuse_if(not images, f"holds no image, but data of shape {found}; export an image")
+    return next((each for each in images if each["data"].dtype.kind in "iuf"), images[0])
+
+
+def _read_rosetta(plugin: str, path: Path) -> tuple[NDArray, Metadata]:
+    """Read one of the formats whose axes have names, mostly, and a scale each."""
+    signal = _rosetta_signal(plugin, path)
     image, axes = signal["data"], list(signal["axes"])
     names = [axis.get("name") for axis in axes]
     if "y" in names and "x" in names:
         # EMD files hold their axes in either order.
         y, x = names.index("y"), names.index("x")
         image, axes = np.moveaxis(image, (y, x), (-2, -1)), [axes[y], axes[x]]
+    else:
+        image = _checked_unnamed(image)
     height, width = (axis.get("scale") for axis in axes[-2:])
-    detector = _dig(signal, "original_metadata", "DetectorMetadata", "DetectorName")
+    velox = signal.get("original_metadata", {}).get("DetectorMetadata", {})
+    detector = velox.get("DetectorName")
     return image, _calibrated(width, height, axes[-1].get("units"), detector)
+
+
+def _read_ser(path: Path) -> tuple[NDArray, Metadata]:
+    result = _read_rosetta("tia", path)
+    # RosettaSciIO reads one offset more than there are images; for each that is missing it
+    # returns an image of what happens to be in memory.
+    with path.open("rb") as file:
+        version, images, table = struct.unpack("<4xH12xIQ", file.read(30))
+    width, table = (8, table) if version > 528 else (4, table % 2**32)
+    end = table + width * (images + 1)
+    _refuse_if(end > path.stat().st_size, _CUT_SHORT)
+    return result
 
 
 _READERS = {
@@ -328,7 +282,12 @@ _READERS = {
     ".png": _read_png,
     ".npy": _read_npy,
     ".mrc": _read_mrc,
-    **dict.fromkeys(_ROSETTA, _read_rosetta),
+    ".dm3": partial(_read_rosetta, "digitalmicrograph"),
+    ".dm4": partial(_read_rosetta, "digitalmicrograph"),
+    ".ser": _read_ser,
+    ".emd": partial(_read_rosetta, "emd"),
+    ".hspy": partial(_read_rosetta, "hspy"),
+    ".hdf5": partial(_read_rosetta, "hspy"),
 }
 READABLE = tuple(_READERS)
 """Suffixes, in lower case, of the files that `read_micrograph` reads."""
@@ -345,10 +304,14 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
     # A damaged file makes its reader fail in any way: KeyError, struct.error, MemoryError.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        kind = path.suffix[1:].upper()
-        raise MicrographError(
-            f"{path}: cannot be {verb} as {kind} ({reason}); {remedy}"
-        ) from error
+        fault = f"cannot be {verb} as {path.suffix[1:].upper()} ({reason}); {remedy}"
+        raise MicrographError(f"{path}: {fault}") from error
+
+
+def _by_suffix(table: dict[str, Any], path: Path) -> Any:
+    suffix, known = path.suffix.lower(), " ".join(table)
+    _refuse_if(suffix not in table, f"has an unknown suffix; use one of {known}")
+    return table[suffix]
 
 
 def read_micrograph(path: str | os.PathLike[str]) -> tuple[NDArray, Metadata]:
@@ -358,103 +321,55 @@ def read_micrograph(path: str | os.PathLike[str]) -> tuple[NDArray, Metadata]:
     ----------
     path : path
         A file whose suffix, in any case, is one of `READABLE`. Of several images in it the
-        largest (TIFF) or the first real one (EMD, DM, HDF5) is taken.
+        largest (TIFF) or the first real one (EMD, DM, HDF5) is taken. An NPY stack of three
+        or four columns is refused, as is one in HDF5 without named axes: it may be RGB.
 
     Returns
     -------
     image : (H, W) or (N, H, W) array
-        Integers or floats with the file's values and type. A stack of one is an image,
-        and so is an RGB picture whose channels are all equal. TIFF palettes and PNG's
-        transparency, when it is the same everywhere, are ignored.
+        The file's own integers or floats. A stack of one is an image, and so is an RGB
+        picture in grey. Uniform transparency and TIFF palettes are ignored.
     metadata : Metadata
         Pixel size and detector, as far as the file tells them. Metres and centimetres
         become "nm"; a TIFF's plain dots per inch count only if pixels are below 10 um.
-
-    Raises
-    ------
-    MicrographError
-        If the file is missing, damaged or of unknown kind, or holds anything but real
-        numbers in two or three axes: colours, complex numbers, spectra.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_micrograph(f"{folder}/a.tif", np.ones((5, 7)), Metadata(0.2, "nm"))
-    ...     image, metadata = read_micrograph(f"{folder}/a.tif")
-    >>> image.shape, metadata.pixel_size, metadata.unit
-    ((5, 7), 0.2, 'nm')
     """
     path = Path(path)
     with _one_line_faults(path, "read", "copy it again, or export it as TIFF"):
         reader = _by_suffix(_READERS, path)
-        if not path.exists():
-            raise MicrographError("does not exist; check the path")
-        if not path.is_file():
-            raise MicrographError("is not a file; name a file inside it")
-        if path.stat().st_size == 0:
-            raise MicrographError("is empty, 0 bytes; copy or save it again")
+        _refuse_if(not path.exists(), "does not exist; check the path")
+        _refuse_if(not path.is_file(), "is not a file; name a file inside it")
+        _refuse_if(path.stat().st_size == 0, "is empty, 0 bytes; copy or save it again")
         image, metadata = reader(path)
         return _checked(image), metadata
 
 
-def _by_suffix(table: dict[str, Any], path: Path) -> Any:
-    if path.suffix.lower() not in table:
-        raise MicrographError(f"has an unknown suffix; use one of {' '.join(table)}")
-    return table[path.suffix.lower()]
-
-
-def _write_tiff(file: BinaryIO, image: NDArray, metadata: Metadata) -> None:
+def _write_tiff(path: Path, image: NDArray, metadata: Metadata) -> None:
     """Write as ImageJ does, which names the unit of the resolution in the description."""
-    calibration: dict[str, Any] = {}
-    resolution = None
-    if metadata.pixel_size is not None:
-        # A resolution is a quotient of two 32-bit integers.
-        if not 1e-6 <= metadata.pixel_size <= 1e6:
-            raise MicrographError(
-                f"TIFF cannot hold pixels of {metadata.pixel_size} {metadata.unit}; "
-                "use another unit"
-            )
-        calibration = {"unit": metadata.unit}
-        resolution = (1 / metadata.pixel_size, 1 / metadata.pixel_size)
+    size, unit = metadata.pixel_size or 1.0, metadata.unit or "pixel"
+    held = 1e-6 <= size <= 1e6  # a resolution is a quotient of two 32-bit integers
+    _refuse_if(not held, f"TIFF cannot hold pixels of {size} {unit}; use another unit")
+    text = tifffile.imagej_description(image.shape, axes="TYX"[-image.ndim :], unit=unit)
+    tags: dict[str, Any] = {"resolution": (1 / size, 1 / size), "resolutionunit": "NONE"}
     # imwrite(imagej=True) would do the same, but for three types of pixel only.
     tifffile.imwrite(
-        file,
-        image,
-        photometric="minisblack",
-        resolution=resolution,
-        resolutionunit="NONE",
-        description=tifffile.imagej_description(image.shape, rgb=False, **calibration),
-        metadata=None,
+        path, image, photometric="minisblack", description=text, metadata=None, **tags
     )
 
 
-def _write_npy(file: BinaryIO, image: NDArray, _: Metadata) -> None:
-    np.lib.format.write_array(file, image, allow_pickle=False)
+def _write_mrc(path: Path, image: NDArray, metadata: Metadata) -> None:
+    if str(image.dtype) not in ("int8", "int16", "uint16", "float16", "float32"):
+        remedy = "write image.astype(np.float32), or a TIFF"
+        raise MicrographError(f"MRC cannot hold {image.dtype}; {remedy}")
+    size, unit = metadata.pixel_size or 0.0, metadata.unit or "nm"
+    _refuse_if(unit not in _NM, f"MRC cannot hold pixels in {unit}; write a TIFF")
+    with mrcfile.new(path, image) as file:
+        if image.ndim == 3:
+            file.set_image_stack()
+        file.voxel_size = size * _NM[unit] * 10  # in ångströms
 
 
-def _write_mrc(file: BinaryIO, image: NDArray, metadata: Metadata) -> None:
-    modes = {np.dtype(kind): mode for mode, kind in _MRC_MODES.items()}
-    if image.dtype not in modes:
-        raise MicrographError(
-            f"MRC cannot hold {image.dtype}; write image.astype(np.float32), or a TIFF"
-        )
-    if metadata.unit not in {None, *_NM}:
-        raise MicrographError(f"MRC cannot hold pixels in {metadata.unit}; write a TIFF")
-    header = np.zeros((), _MRC_HEADER)
-    header["shape"] = header["sampling"] = image.shape[::-1] + (1,) * (3 - image.ndim)
-    header["mode"] = modes[image.dtype]
-    nanometres = (metadata.pixel_size or 0) * _NM[metadata.unit or "nm"]
-    header["cell"] = header["shape"] * nanometres * 10
-    header["angles"] = 90
-    header["axes"] = 1, 2, 3
-    header["minimum_maximum_mean"] = image.min(), image.max(), image.mean(dtype=np.float64)
-    header["version"] = _MRC_2014
-    header["map"] = b"MAP "
-    header["machine"] = 0x44, 0x44, 0, 0
-    header["deviation"] = -1  # by the standard: not determined
-    file.write(header.tobytes())
-    file.write(image.astype(image.dtype.newbyteorder("<")).tobytes())
+def _write_npy(path: Path, image: NDArray, _: Metadata) -> None:
+    np.save(path, _checked_unnamed(image), allow_pickle=False)
 
 
 _WRITERS = {
@@ -465,20 +380,6 @@ _WRITERS = {
 }
 WRITABLE = tuple(_WRITERS)
 """Suffixes, in lower case, of the files that `write_micrograph` writes."""
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place only once it is whole."""
-    temporary = path.with_name(f".emdn-{secrets.token_hex(8)}")
-    try:
-        with temporary.open("x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_micrograph(
@@ -502,21 +403,20 @@ def write_micrograph(
         ångströms and float32. NPY holds the numbers alone.
     overwrite : bool
         Whether a file of this name may be replaced. It is kept until the new one is whole.
-
-    Raises
-    ------
-    MicrographError
-        If the file exists, the folder does not, or the format cannot hold the image.
     """
     path = Path(path)
     with _one_line_faults(path, "written", "check the folder, or write float32"):
         writer = _by_suffix(_WRITERS, path)
-        if not path.parent.is_dir():
-            raise MicrographError(f"its folder {path.parent} does not exist; make it first")
-        if path.is_dir():
-            raise MicrographError("is a folder; name a file inside it")
-        if path.exists() and not overwrite:
-            raise MicrographError("exists already; pass overwrite=True to replace it")
-        checked = _checked(np.asarray(image))
-        with _replacing(path) as file:
-            writer(file, checked, metadata)
+        _refuse_if(not path.parent.is_dir(), "its folder does not exist; make it first")
+        _refuse_if(path.is_dir(), "is a folder; name a file inside it")
+        taken = path.exists() and not overwrite
+        _refuse_if(taken, "exists already; pass overwrite=True to replace it")
+        # numpy.save wants the suffix, and in lower case.
+        temporary = path.with_name(f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}")
+        try:
+            writer(temporary, _checked(np.asarray(image)), metadata)
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

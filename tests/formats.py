@@ -15,8 +15,8 @@ def write_dm(path, image, *, pixel_size=None, unit="nm", data_type=None):
     """Write a DigitalMicrograph file, version 3 or 4 by its suffix.
 
     A tree of tags. Structure is big-endian, values are little-endian. Version 4 differs in
-    having 8-byte integers where version 3 has 4-byte ones, and each tag's length. Other types
-    than those of `CODES` must have pixels of 8 bytes and name DM's code, `data_type`.
+    having 8-byte integers where version 3 has 4-byte ones, and each tag's length. A type
+    that is not in `CODES` must have pixels of 8 bytes and name DM's code, `data_type`.
     """
     version = int(Path(path).suffix[-1])
     integer = ">q" if version == 4 else ">i"
