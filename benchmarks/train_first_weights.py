@@ -104,11 +104,16 @@ def score(model, pairs) -> dict[str, float]:
     for noisy, clean in pairs:
         output = model(noisy[None, ..., None], training=False).numpy()[0, ..., 0]
         denoised = np.clip(output, 0, 1)
-        rows.append([mse(clean, denoised), ssim(clean, denoised, data_range=1), mse(clean, noisy)])
-    return dict(zip(("mse", "ssim", "noisy_mse"), np.mean(rows, axis=0).tolist(), strict=True))
+        rows.append(
+            [mse(clean, denoised), ssim(clean, denoised, data_range=1), mse(clean, noisy)]
+        )
+    return dict(
+        zip(("mse", "ssim", "noisy_mse"), np.mean(rows, axis=0).tolist(), strict=True)
+    )
 
 
 def main() -> None:
+    """Train, and log a row for every 500 steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("output", type=Path)
@@ -151,10 +156,18 @@ def main() -> None:
         optimizer.learning_rate.assign(arguments.rate * warm_up * max(cosine, 0.01))
         noisy, clean = next(source)
         decay = np.float32(min(AVERAGE_DECAY, number / (number + 10)))
-        losses.append(float(step(tf.constant(noisy, tf.float32), tf.constant(clean, tf.float32), decay)))
+        losses.append(
+            float(
+                step(tf.constant(noisy, tf.float32), tf.constant(clean, tf.float32), decay)
+            )
+        )
         if number % 500 == 0 or number == arguments.steps:
-            row = {"step": number, "seconds": time.monotonic() - begun,
-                   "loss": float(np.mean(losses)), **score(averaged, pairs)}
+            row = {
+                "step": number,
+                "seconds": time.monotonic() - begun,
+                "loss": float(np.mean(losses)),
+                **score(averaged, pairs),
+            }
             losses.clear()
             averaged.save_weights(arguments.output / "average.weights.h5")
             with (arguments.output / "log.jsonl").open("a") as log:
