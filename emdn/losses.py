@@ -30,7 +30,8 @@ class HuberisedMSE(keras.losses.Loss):
         """Return one loss per image, shape (N,), for images of shape (N, H, W, 1)."""
         error = self.factor * ops.mean(ops.square(y_true - y_pred), axis=(1, 2, 3))
         # The root has an infinite slope at 0; maximum keeps it out of the branch that is
-        # not taken, where `where` would turn it into a gradient of NaN.
+        # not taken, where `where` would turn it into a gradient of NaN (under XLA, which
+        # Keras uses on GPUs; TensorFlow's own kernels happen to return 0).
         return ops.where(error < 1.0, error, ops.sqrt(ops.maximum(error, 1.0)))
 
     def get_config(self) -> dict[str, Any]:

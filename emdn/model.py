@@ -99,7 +99,7 @@ def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
     Examples
     --------
     >>> print(f"{count_macs(build_model(TINY), (64, 64)) / 1e6:.1f} million")
-    10.9 million
+    10.7 million
     """
     kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
     convs = [layer for layer in model.layers if isinstance(layer, kinds)]

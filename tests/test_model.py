@@ -1,0 +1,455 @@
+"""The network is the paper's: parameters, layers and cost, stage by stage.
+
+The published numbers come from the shapes in the checkpoint of the trained network.
+"""
+
+import functools
+import math
+from collections import Counter
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from emdn.layers import BilinearUpsampling
+from emdn.losses import HuberisedMSE
+from emdn.model import PAPER, SMALL, TINY, build_model, count_macs, fold_batch_norms
+
+KINDS = {
+    layers.DepthwiseConv2D: "depthwise",
+    layers.Conv2D: "dense",
+    layers.Conv2DTranspose: "transposed",
+}
+
+
+# Convolutions as (kind, kernel side, stride, atrous rate, features in, features out,
+# side of the output for an image of 512 x 512).
+def dense(size, before, after, side):
+    return [("dense", size, 1, 1, before, after, side)]
+
+
+def separable(before, after, side, *, stride=1, rate=1):
+    depthwise = ("depthwise", 3, stride, rate, before, before, side)
+    return [depthwise, *dense(1, before, after, side)]
+
+
+def transposed(features, side):
+    return [("transposed", 3, 2, 1, features, features, side)]
+
+
+# Table 1.2. Shortcuts of entry blocks have stride 2 in the paper; here, a slice of stride
+# 2 comes before them.
+CONVOLUTIONS = {
+    "entry 0": [
+        *separable(1, 64, 512),
+        *separable(64, 64, 512),
+        *separable(64, 128, 256, stride=2),
+        *dense(1, 1, 128, 256),
+    ],
+    "entry 1": [
+        *separable(128, 128, 256) * 2,
+        *separable(128, 128, 128, stride=2),
+        *dense(1, 128, 128, 128),
+    ],
+    "entry 2": [
+        *separable(128, 256, 128),
+        *separable(256, 256, 128),
+        *separable(256, 256, 64, stride=2),
+        *dense(1, 128, 256, 64),
+    ],
+    "entry 3": [
+        *separable(256, 728, 64),
+        *separable(728, 728, 64),
+        *separable(728, 728, 32, stride=2),
+        *dense(1, 256, 728, 32),
+    ],
+    "middle": separable(728, 728, 32) * 36,
+    "aspp": [
+        *dense(1, 728, 728, 32),
+        *separable(728, 728, 32, rate=6),
+        *separable(728, 728, 32, rate=12),
+        *separable(728, 728, 32, rate=18),
+        *dense(1, 3640, 256, 32),
+    ],
+    "decoder 128": [
+        *separable(384, 256, 128),
+        *separable(256, 256, 128),
+        *dense(1, 384, 256, 128),
+    ],
+    "upsampling to 256": transposed(256, 256),
+    "decoder 256": [
+        *separable(384, 128, 256),
+        *separable(128, 128, 256),
+        *dense(1, 384, 128, 256),
+    ],
+    "upsampling to 512": transposed(128, 512),
+    "decoder 512": [
+        *separable(128, 64, 512),
+        *separable(64, 64, 512),
+        *dense(1, 128, 64, 512),
+    ],
+    "output": dense(3, 64, 1, 512),
+}
+
+# Table 1.3: weights of kernels, biases, gains and offsets of normalisations, GMAC.
+COSTS = {
+    "entry 0": (13_641, 128, 1_280, 1.827),
+    "entry 1": (68_992, 128, 1_792, 2.854),
+    "entry 2": (202_368, 256, 3_584, 2.079),
+    "entry 3": (1_448_112, 728, 10_192, 3.711),
+    "middle": (19_315_296, 0, 104_832, 19.779),
+    "aspp": (3_071_432, 984, 16_528, 3.145),
+    "decoder 128": (267_904, 256, 2_560, 4.389),
+    "upsampling to 256": (589_824, 256, 512, 9.664),
+    "decoder 256": (119_296, 128, 1_280, 7.818),
+    "upsampling to 512": (147_456, 128, 256, 9.664),
+    "decoder 512": (22_208, 64, 640, 5.822),
+    "output": (576, 1, 2, 0.151),
+}
+
+
+def of_kind(model, kind):
+    """Return the layers of one kind in the order of the graph."""
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def trainable(model):
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def predict(model, images):
+    return keras.ops.convert_to_numpy(model(np.asarray(images, np.float32)))
+
+
+def ends_of_stages(model):
+    """Return the tensor in which each stage ends; every sum ends a block."""
+    sums = [layer.output for layer in of_kind(model, layers.Add)]
+    interpolation, *_ = of_kind(model, BilinearUpsampling)
+    # Each transposed convolution is followed by its normalisation and activation.
+    doubled = [
+        model.layers[model.layers.index(layer) + 2].output
+        for layer in of_kind(model, layers.Conv2DTranspose)
+    ]
+    ends = [*sums[:4], sums[-4], interpolation.input]
+    ends += [sums[-3], doubled[0], sums[-2], doubled[1], sums[-1], model.output]
+    return dict(zip(COSTS, ends, strict=True))
+
+
+def describe(model):
+    """Return each convolution's row in `CONVOLUTIONS`."""
+    convs = of_kind(model, tuple(KINDS))
+    features = keras.Model(model.input, [conv.output for conv in convs])
+    outputs = features.compute_output_shape((1, 512, 512, 1))
+    rows = {}
+    for conv, (_, height, width, after) in zip(convs, outputs, strict=True):
+        numbers = [*conv.kernel_size, *conv.strides, *conv.dilation_rate, height, width]
+        size, stride, rate, side = numbers[::2]
+        assert numbers[1::2] == numbers[::2]  # all is square
+        before = conv.input.shape[-1]
+        rows[conv.name] = (KINDS[type(conv)], size, stride, rate, before, after, side)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return build_model(PAPER)
+
+
+@pytest.fixture(scope="module")
+def paper_stages(paper):
+    """Return the network up to the end of each stage, and the layers new in the stage."""
+    stages, seen = {}, set()
+    for name, end in ends_of_stages(paper).items():
+        part = keras.Model(paper.input, end)
+        new = [layer for layer in part.layers if layer.name not in seen]
+        seen.update(layer.name for layer in new)
+        stages[name] = part, new
+    assert seen == {layer.name for layer in paper.layers}
+    return stages
+
+
+@functools.cache
+def variant(**changes):
+    """Return a TINY network that tests share, so they must leave its weights alone."""
+    return build_model(replace(TINY, **changes))
+
+
+@pytest.fixture
+def tiny():
+    return variant()
+
+
+@pytest.mark.slow
+def test_paper_has_the_parameters_of_the_published_checkpoint(paper):
+    assert trainable(paper) == 25_413_620
+    assert len(paper.trainable_variables) == 398
+    moving = sum(math.prod(weight.shape) for weight in paper.non_trainable_weights)
+    assert moving == 143_458
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", COSTS)
+def test_parameters_of_each_stage_are_the_published_ones(stage, paper_stages):
+    _, new = paper_stages[stage]
+    kernels = biases = affine = 0
+    for layer in new:
+        if type(layer) in KINDS:
+            kernels += math.prod(layer.kernel.shape)
+            biases += layer.filters if layer.use_bias else 0
+        elif isinstance(layer, layers.BatchNormalization):
+            affine += math.prod(layer.gamma.shape) + math.prod(layer.beta.shape)
+        else:
+            assert not layer.weights
+    assert (kernels, biases, affine) == COSTS[stage][:3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", COSTS)
+def test_convolutions_of_each_stage_are_the_published_ones(stage, paper, paper_stages):
+    rows = describe(paper)
+    _, new = paper_stages[stage]
+    found = Counter(rows[layer.name] for layer in new if layer.name in rows)
+    assert found == Counter(CONVOLUTIONS[stage])
+
+
+@pytest.mark.slow
+def test_operations_of_each_stage_are_the_published_ones(paper_stages):
+    done = 0
+    for name, (part, _) in paper_stages.items():
+        macs = count_macs(part)
+        assert (macs - done) / 1e9 == pytest.approx(COSTS[name][3], abs=6e-4), name
+        done = macs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("side", "billions"), [(256, 17.7), (512, 70.9), (1024, 283.6), (2048, 1134.4)]
+)
+def test_operations_of_whole_images_are_the_published_ones(side, billions, paper):
+    assert round(count_macs(paper, (side, side)) / 1e9, 1) == billions
+
+
+@pytest.mark.slow
+def test_paper_has_the_published_numbers_of_layers(paper):
+    depthwise = of_kind(paper, layers.DepthwiseConv2D)
+    every = of_kind(paper, layers.Conv2D)
+    with_bias = [layer for layer in every if layer.use_bias]
+    assert len(depthwise) == 57
+    assert not any(layer.use_bias for layer in depthwise)
+    assert len(every) - len(with_bias) == 57  # pointwise halves of separable ones
+    assert Counter(layer.kernel_size for layer in with_bias) == {(1, 1): 9, (3, 3): 1}
+    assert len(of_kind(paper, layers.Conv2DTranspose)) == 2
+    assert len(of_kind(paper, layers.BatchNormalization)) == 130
+    # One for each convolution, and one more in four branches of ASPP.
+    assert len(of_kind(paper, layers.Activation)) == 57 + 10 + 2 + 4
+
+
+@pytest.mark.slow
+def test_paper_joins_the_published_widths(paper):
+    """256 high-level features meet 128 low-level ones, twice: 1 to 1 over both."""
+    joined = [
+        [branch.shape[-1] for branch in layer.input]
+        for layer in of_kind(paper, layers.Concatenate)
+    ]
+    assert joined == [[728] * 5, [256, 128], [256, 128]]
+
+
+@pytest.mark.slow
+def test_paper_normalises_and_activates_as_the_original(paper):
+    norms = of_kind(paper, layers.BatchNormalization)
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.999, 1e-3)}
+    activations = of_kind(paper, layers.Activation)
+    assert {layer.activation.__name__ for layer in activations} == {"relu6"}
+    assert isinstance(paper.layers[-1], layers.Activation)
+
+
+@pytest.mark.slow
+def test_weights_start_as_xavier_proposed(paper):
+    """Uniform within sqrt(6 / (fan in + fan out)); biases zero."""
+    for kind, taps, outputs in [(layers.Conv2D, 1, 728), (layers.DepthwiseConv2D, 9, 1)]:
+        layer = next(x for x in of_kind(paper, kind) if x.input.shape[-1] == 728)
+        kernel = layer.get_weights()[0]
+        bound = math.sqrt(6 / (taps * 728 + taps * outputs))
+        assert 0.99 * bound < np.abs(kernel).max() <= bound * (1 + 1e-6)
+        assert kernel.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    for layer in of_kind(paper, (layers.Conv2D, layers.Conv2DTranspose)):
+        if layer.use_bias:
+            assert not layer.get_weights()[1].any()
+
+
+@pytest.mark.slow
+def test_the_variant_of_the_text_has_its_published_parameters():
+    """Normalised between depthwise and pointwise, and not again in ASPP's branches."""
+    model = build_model(replace(PAPER, batch_norm="between"))
+    assert trainable(model) == 25_407_238
+
+
+def test_small_has_at_most_a_million_and_a_half_parameters():
+    assert trainable(build_model(SMALL)) <= 1_500_000
+
+
+@pytest.mark.parametrize("config", [PAPER, SMALL, TINY], ids=["paper", "small", "tiny"])
+def test_as_many_high_as_low_level_features_enter_the_decoder(config):
+    assert config.decoder_features[0] == sum(config.entry_features[:2])
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (48, 80), (128, 64)])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"image_pooling": True}, {"upsampling": "bilinear"}, {"batch_norm": "between"}],
+    ids=str,
+)
+def test_output_has_the_shape_of_the_input(change, shape, rng):
+    """Image pooling meets maps of odd sides here: 1 x 1 and 3 x 5."""
+    images = rng.uniform(size=(2, *shape, 1))
+    output = predict(variant(**change), images)
+    assert output.shape == images.shape
+    assert np.isfinite(output).all()
+    assert np.ptp(output) > 0
+
+
+def test_images_of_a_batch_do_not_see_each_other(tiny, rng):
+    images = rng.uniform(size=(2, 32, 32, 1))
+    together = predict(tiny, images)
+    alone = predict(tiny, images[1:])
+    np.testing.assert_allclose(together[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_image_pooling_pools(tiny, rng):
+    pooled = build_model(replace(TINY, image_pooling=True))
+    pooled.set_weights(tiny.get_weights())  # pooling has no weights of its own
+    assert len(of_kind(pooled, layers.AveragePooling2D)) == 1
+    assert of_kind(tiny, layers.AveragePooling2D) == []
+    images = rng.uniform(size=(1, 64, 64, 1))
+    assert not np.allclose(predict(tiny, images), predict(pooled, images))
+
+
+def test_bilinear_upsampling_replaces_transposed_convolutions(tiny):
+    model = variant(upsampling="bilinear")
+    assert of_kind(model, layers.Conv2DTranspose) == []
+    assert len(of_kind(model, BilinearUpsampling)) == 3
+    assert len(of_kind(tiny, layers.Conv2DTranspose)) == 2
+    assert trainable(model) == trainable(tiny)
+
+
+def test_the_activation_is_that_of_the_configuration():
+    model = build_model(replace(TINY, activation="relu"))
+    activations = of_kind(model, layers.Activation)
+    assert {layer.activation.__name__ for layer in activations} == {"relu"}
+
+
+def test_normalising_once_saves_parameters(tiny):
+    twice, between = (variant(batch_norm=place) for place in ("twice", "between"))
+    assert trainable(tiny) < trainable(between)
+    assert trainable(tiny) < trainable(twice)
+    convolutions = len(of_kind(tiny, (layers.Conv2D, layers.Conv2DTranspose)))
+    linear_output = 1
+    norms = len(of_kind(tiny, layers.BatchNormalization))
+    assert norms == convolutions - linear_output
+
+
+@pytest.mark.parametrize("output", ["linear", "relu6"])
+def test_only_a_relu6_output_is_confined_to_0_to_6(output, rng):
+    model = build_model(replace(TINY, output=output))
+    last = of_kind(model, layers.Conv2D)[-1]
+    images = rng.uniform(size=(1, 32, 32, 1))
+    ends = []
+    for bias in (-1000.0, 1000.0):
+        last.bias.assign([bias])
+        ends.append(predict(model, images))
+    low, high = ends
+    if output == "relu6":
+        assert (low == 0).all()
+        assert (high == 6).all()
+    else:
+        assert low.max() < 0
+        assert high.min() > 6
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"upsampling": "bilinear"}, {"batch_norm": "between"}], ids=str
+)
+def test_no_strided_1_x_1_convolution_occurs(change):
+    """Its gradient corrupts memory on CPUs in TensorFlow 2.19 to 2.21."""
+    for conv in of_kind(variant(**change), layers.Conv2D):
+        assert conv.kernel_size != (1, 1) or conv.strides == (1, 1)
+
+
+def test_the_seed_makes_weights_reproducible(tiny):
+    keras.utils.set_random_seed(3)
+    first = build_model(TINY).get_weights()
+    keras.utils.set_random_seed(3)
+    again = build_model(TINY).get_weights()
+    other = tiny.get_weights()
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_operations_by_hand():
+    x = image = keras.Input((None, None, 1))
+    x = layers.DepthwiseConv2D(3, padding="same", strides=2)(x)  # 9 x 8 x 4
+    x = layers.Conv2D(5, 1)(x)  # 5 x 8 x 4
+    x = layers.Conv2D(2, 3, padding="same", dilation_rate=2)(x)  # 9 x 5 x 2 x 8 x 4
+    x = layers.Conv2DTranspose(7, 3, strides=2, padding="same")(x)  # 9 x 2 x 7 x 8 x 4
+    x = layers.BatchNormalization()(x)
+    macs = count_macs(keras.Model(image, x), (16, 8))
+    assert macs == (9 + 5 + 90 + 126) * 8 * 4
+
+
+def test_operations_grow_with_the_area(tiny):
+    assert count_macs(tiny, (64, 96)) == 6 * count_macs(tiny, (32, 32))
+    assert count_macs(tiny) == 256 * count_macs(tiny, (32, 32))
+
+
+@pytest.mark.slow
+def test_a_gradient_step_lowers_the_loss(rng):
+    keras.utils.set_random_seed(0)
+    clean = rng.uniform(size=(4, 32, 32, 1)).astype(np.float32)
+    noisy = clean + rng.normal(0, 0.1, clean.shape).astype(np.float32)
+    model = build_model(TINY)
+    model.compile(
+        keras.optimizers.Adam(1e-3), HuberisedMSE(), run_eagerly=True, jit_compile=False
+    )
+    losses = model.fit(noisy, clean, batch_size=4, epochs=2, verbose=0).history["loss"]
+    assert losses[1] < losses[0]
+
+
+def settle(model, rng):
+    """Give each normalisation statistics and an affine map that are not the identity."""
+    wide, positive = (-1, 1), (0.5, 2)
+    for norm in of_kind(model, layers.BatchNormalization):
+        ends = [positive, wide, wide, positive]  # gamma, beta, mean, variance
+        norm.set_weights([rng.uniform(*pair, norm.gamma.shape) for pair in ends])
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change", [{}, {"image_pooling": True, "upsampling": "bilinear"}], ids=str
+)
+def test_a_saved_network_predicts_the_same(change, tmp_path, rng):
+    model = settle(build_model(replace(TINY, **change)), rng)
+    images = rng.uniform(size=(1, 48, 48, 1))
+    model.save(tmp_path / "tiny.keras")
+    loaded = keras.models.load_model(tmp_path / "tiny.keras", safe_mode=True)
+    np.testing.assert_array_equal(predict(loaded, images), predict(model, images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["once", "twice", "between"])
+def test_folding_normalisations_does_not_change_predictions(place, rng):
+    model = settle(build_model(replace(TINY, batch_norm=place)), rng)
+    folded = fold_batch_norms(model)
+    images = rng.uniform(size=(1, 32, 48, 1))
+    expected = predict(model, images)
+    tolerance = 1e-4 * np.abs(expected).max()
+    assert np.ptp(expected) > 100 * tolerance
+    np.testing.assert_allclose(predict(folded, images), expected, rtol=0, atol=tolerance)
+    # In "twice", ASPP normalises its rate branches after an activation and the last
+    # branch after a sum; there is no convolution to fold these into.
+    left = len(TINY.aspp_rates) + 1 if place == "twice" else 0
+    assert len(of_kind(folded, layers.BatchNormalization)) == left
+    assert count_macs(folded) == count_macs(model)
