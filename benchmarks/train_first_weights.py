@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--freeze", action="store_true", help="freeze batch norm statistics")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ def main() -> None:
     @tf.function
     def step(noisy, clean, decay):
         with tf.GradientTape() as tape:
-            value = loss(clean, model(noisy, training=True))
+            value = loss(clean, model(noisy, training=not arguments.freeze))
         gradients = tape.gradient(value, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         for slow, fast in zip(averaged.variables, model.variables, strict=True):
