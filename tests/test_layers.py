@@ -5,10 +5,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from emdn.layers import (
     BilinearUpsampling,
+    FusedBatchNormalization,
     ModelConfig,
     activate,
     aspp,
@@ -98,6 +100,45 @@ def test_depthwise_kernels_keep_channels_apart_and_pointwise_kernels_pixels():
 def test_a_stride_of_2_halves_the_sides():
     model = network(separable_conv, 3, 4, CONFIG, stride=2)
     assert predict(model, np.zeros((1, 8, 6, 3))).shape == (1, 4, 3, 4)
+
+
+def normalised_with_gradients(norm, images):
+    """Return outputs in training, and gradients for inputs, gain and offset."""
+    weights = np.random.default_rng(9).normal(size=images.shape)
+    x = tf.constant(images, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = norm(x, training=True)
+        total = tf.reduce_sum(outputs * weights)
+    return [outputs, *tape.gradient(total, [x, *norm.trainable_variables])]
+
+
+def test_the_fused_batch_normalisation_trains_as_keras_own():
+    images = np.random.default_rng(8).normal(3, 2, size=(2, 6, 5, 4))
+    fused = normalised_with_gradients(FusedBatchNormalization(), images)
+    plain = normalised_with_gradients(layers.BatchNormalization(), images)
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_batch_normalisation_moves_its_statistics_by_unbiased_estimates():
+    images = np.random.default_rng(8).normal(3, 2, size=(2, 6, 5, 4))
+    norm = FusedBatchNormalization(momentum=0.9)
+    norm(images.astype(np.float32), training=True)
+    mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2), ddof=1)
+    np.testing.assert_allclose(norm.moving_mean, 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["inference", "frozen"])
+def test_batch_normalisation_leaves_its_statistics_alone_in(case):
+    images = np.random.default_rng(8).normal(3, 2, size=(2, 6, 5, 4)).astype(np.float32)
+    norm = FusedBatchNormalization(trainable=case != "frozen", epsilon=0.0)
+    outputs = norm(images, training=case == "frozen")
+    np.testing.assert_allclose(
+        outputs, images, rtol=1e-6
+    )  # by a mean of 0, a variance of 1
+    np.testing.assert_array_equal(norm.moving_mean, 0)
 
 
 def test_relu6_has_a_ceiling_and_relu_has_none():
