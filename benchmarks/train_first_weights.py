@@ -123,7 +123,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--freeze", action="store_true", help="freeze batch norm statistics")
+    parser.add_argument(
+        "--freeze", action="store_true", help="freeze batch norm statistics"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -202,6 +202,6 @@ def _say(text: str, colour: str) -> None:
     typer.secho(text, fg=colour, err=True)
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception) -> NoReturn:
     _say(str(error), "red")
     raise typer.Exit(1)

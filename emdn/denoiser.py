@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
-from emdn.noise import DoseRange, estimate_scale
+from emdn.noise import DoseRange, check_dose_range, estimate_scale
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
 
@@ -132,12 +132,12 @@ class Denoiser:
         )
         with _progress(len(filled) * len(tiling), self.progress) as advance:
             denoised = [self._denoise(each, network, tiling, advance) for each in filled]
-        return np.stack(denoised).reshape(np.shape(image))
+        return denoised[0] if np.ndim(image) == 2 else np.stack(denoised)
 
     def _dose_range(self, images: NDArray[np.floating]) -> DoseRange:
         """Return the dose range asked for, or the one that the median image belongs to."""
         if self.dose != "auto":
-            return self.dose
+            return check_dose_range(self.dose)
         if min(images.shape[1:]) < 2:  # no noise can be measured on a line of pixels
             return "low"
         scale = np.median([estimate_scale(image) for image in images])
@@ -195,7 +195,7 @@ def load_network(path: Path) -> Network:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: does not exist; name a file saved by model.save")
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
         raise ValueError(f"{path}: is no network saved by model.save") from error
     folded = fold_batch_norms(model)
@@ -238,7 +238,9 @@ def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
         "each is denoised from its nearest finite neighbour",
         stacklevel=4,
     )
-    nearest = distance_transform_edt(defects, return_distances=False, return_indices=True)
+    nearest: Any = distance_transform_edt(
+        defects, return_distances=False, return_indices=True
+    )
     return image[tuple(nearest)]
 
 
@@ -261,13 +263,16 @@ def _progress(tiles: int, wanted: bool | None) -> Iterator[Callable[[int], None]
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
     )
+
+    text, done = TextColumn("{task.description}"), MofNCompleteColumn()
+    columns = (text, BarColumn(), done, TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = wanted is None and not (console.is_terminal or console.is_jupyter)
     with Progress(*columns, console=console, disable=hidden) as bar:

@@ -30,6 +30,7 @@ SMALL = ModelConfig(
     first_features=16,
     entry_features=(32, 32, 64, 128),
     middle_blocks=4,
+    aspp_rates=(2, 4, 6),  # all taps of the paper's would need training crops of 592 pixels
     decoder_features=(64, 32, 16),
     batch_norm="once",
     batch_norm_decay=0.99,
@@ -39,6 +40,7 @@ TINY = ModelConfig(
     first_features=8,
     entry_features=(8, 16, 16, 24),
     middle_blocks=1,
+    aspp_rates=(1, 2, 3),
     decoder_features=(24, 16, 8),
     batch_norm="once",
     batch_norm_decay=0.9,
@@ -163,7 +165,8 @@ def _affine_maps(model: keras.Model) -> dict[str, tuple[NDArray, NDArray, list[s
     for norm in model.layers:
         if not isinstance(norm, layers.BatchNormalization):
             continue
-        before = norm.input._keras_history.operation
+        tensor: Any = norm.input
+        before = tensor._keras_history.operation
         conv = source.get(before.name, before)
         if not isinstance(
             conv, (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
