@@ -41,6 +41,8 @@ class ModelConfig:
         the normalisation and activation of ASPP branches, which the paper does not mention.
     batch_norm_decay : float
         Share of the old moving statistics that a training step keeps.
+    batch_renorm : bool
+        Correct batch statistics towards the moving ones in training (section 5).
     image_pooling : bool
         Pool 2 x 2 and upsample again in the ASPP's image-level branch, as Fig. 1 shows. The
         code leaves the branch unpooled.
@@ -60,6 +62,7 @@ class ModelConfig:
     decoder_features: tuple[int, int, int] = (256, 128, 64)
     batch_norm: Literal["twice", "once", "between"] = "twice"
     batch_norm_decay: float = 0.999
+    batch_renorm: bool = False
     image_pooling: bool = False
     upsampling: Literal["transposed", "bilinear"] = "transposed"
     activation: Literal["relu6", "relu"] = "relu6"
@@ -97,15 +100,23 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     Keras builds the same from a dozen operations, which take half of a training step.
     The moving variance is fed with the unbiased estimate, the batch's sum of squares over
-    one less than the number of values. Inputs are (N, H, W, C), channels last.
+    one less than the number of values. Of several replicas, each normalises by its own
+    share of the batch, and the moving statistics are those of their means. Inputs are
+    (N, H, W, C), channels last.
     """
+
+    def add_weight(self, *args: Any, **options: Any) -> Any:
+        """Average over replicas what Keras would take from the first of them."""
+        if options.get("name", "").startswith("moving_"):
+            options |= {"aggregation": "mean"}
+        return super().add_weight(*args, **options)
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Any = None
     ) -> Tensor:
         """Normalise by the batch in training, else by the moving statistics."""
-        if not (training and self.trainable):
-            return super().call(inputs, training=False, mask=mask)
+        if not (training and self.trainable) or self.renorm:
+            return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma,
@@ -122,7 +133,9 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 def normalise(x: Tensor, config: ModelConfig) -> Tensor:
     """Normalise each channel over the batch."""
-    return FusedBatchNormalization(momentum=config.batch_norm_decay, epsilon=1e-3)(x)
+    return FusedBatchNormalization(
+        momentum=config.batch_norm_decay, epsilon=1e-3, renorm=config.batch_renorm
+    )(x)
 
 
 def activate(x: Tensor, config: ModelConfig) -> Tensor:

@@ -1,10 +1,12 @@
 """The network: an Xception-like encoder, atrous pyramid pooling and a decoder (section 2).
 
 `PAPER` is the trained network of the paper, `SMALL` the same graph for a laptop, which is
-what ships with weights, and `TINY` a toy for tests and the book.
+what ships with weights, and `TINY` a toy for tests and the book. `SHALLOW` is another
+network, to compare with.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from emdn.layers import (
     BilinearUpsampling,
+    FusedBatchNormalization,
     ModelConfig,
     aspp,
     decoder_block,
@@ -48,15 +51,51 @@ TINY = ModelConfig(
 )
 
 
-def build_model(config: ModelConfig = PAPER) -> keras.Model:
-    """Build the network with random weights.
+@dataclass(frozen=True)
+class ShallowConfig:
+    """Sizes of a plain stack of convolutions that predicts the noise, as DnCNN does.
+
+    The paper found such networks weaker than its own (section 5).
+
+    Parameters
+    ----------
+    depth : int
+        Number of 3 x 3 convolutions. DnCNN's 17 see 35 x 35 pixels.
+    features : int
+        Channels of all but the last.
+    batch_norm_decay : float
+        Share of the old moving statistics that a training step keeps.
+
+    References
+    ----------
+    K. Zhang, W. Zuo, Y. Chen, D. Meng and L. Zhang, "Beyond a Gaussian denoiser: residual
+    learning of deep CNN for image denoising", IEEE Transactions on Image Processing 26
+    (2017), 3142-3155.
+    """
+
+    depth: int = 17
+    features: int = 64
+    batch_norm_decay: float = 0.99
+
+
+SHALLOW = ShallowConfig()
+MODELS: dict[str, ModelConfig | ShallowConfig] = {
+    "PAPER": PAPER,
+    "SMALL": SMALL,
+    "TINY": TINY,
+    "SHALLOW": SHALLOW,
+}
+
+
+def build_model(config: ModelConfig | ShallowConfig = PAPER) -> keras.Model:
+    """Build a network with random weights.
 
     Kernels are drawn by Xavier's uniform rule and biases are zero, Keras's defaults and the
     paper's choice; `keras.utils.set_random_seed` makes them reproducible.
 
     Parameters
     ----------
-    config : ModelConfig
+    config : ModelConfig or ShallowConfig
         Sizes and variants.
 
     Returns
@@ -65,10 +104,15 @@ def build_model(config: ModelConfig = PAPER) -> keras.Model:
         Takes and returns float32 images of shape (N, H, W, 1), H and W multiples of 16,
         scaled to about [0, 1].
     """
-    low, high, full = config.decoder_features
     image = keras.Input((None, None, 1), name="noisy")
+    shallow = isinstance(config, ShallowConfig)
+    output = _stack(image, config) if shallow else _encode_and_decode(image, config)
+    return keras.Model(image, output, name="denoiser")
 
-    x = image
+
+def _encode_and_decode(x: Any, config: ModelConfig) -> Any:
+    """Run the paper's network: entry flow, middle flow, ASPP and decoder."""
+    low, high, full = config.decoder_features
     inner = (config.first_features, *config.entry_features[1:])
     strides = []  # feature maps at strides 2, 4, 8 and 16
     for inside, features in zip(inner, config.entry_features, strict=True):
@@ -82,7 +126,18 @@ def build_model(config: ModelConfig = PAPER) -> keras.Model:
     x = decoder_block([x, strides[1]], low, config)
     x = decoder_block([upsample(x, config), strides[0]], high, config)
     x = decoder_block([upsample(x, config)], full, config)
-    return keras.Model(image, output_conv(x, config), name="denoiser")
+    return output_conv(x, config)
+
+
+def _stack(image: Any, config: ShallowConfig) -> Any:
+    """Take a noise off that 3 x 3 convolutions find."""
+    decay = config.batch_norm_decay
+    x = layers.Conv2D(config.features, 3, padding="same", activation="relu")(image)
+    for _ in range(config.depth - 2):
+        x = layers.Conv2D(config.features, 3, padding="same", use_bias=False)(x)
+        x = FusedBatchNormalization(momentum=decay, epsilon=1e-3)(x)
+        x = layers.Activation("relu")(x)
+    return layers.Subtract()([image, layers.Conv2D(1, 3, padding="same")(x)])
 
 
 def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:

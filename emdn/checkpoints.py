@@ -1,0 +1,80 @@
+"""The state of a training in files of which one is always whole.
+
+A checkpoint is a NumPy archive of named arrays, written beside its name and then renamed.
+Archives hold checksums, so damage is noticed; then the checkpoint before is used.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATTERN = "checkpoint-*.npz"
+KEPT = 2  # the newest, and one in case that it is damaged
+
+
+def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
+    """Write a checkpoint, whole or not at all, and drop all but the newest two.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    step : int
+        Number of steps done.
+    state : dict of str to array
+        Numeric arrays by name.
+
+    Raises
+    ------
+    OSError
+        If it can't be written; those before it stay.
+    """
+    path = folder / f"checkpoint-{step:09}.npz"
+    temporary = path.with_suffix(".part")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **state)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in sorted(folder.glob(PATTERN))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def newest_state(folder: Path) -> tuple[int, dict[str, NDArray]] | None:
+    """Read the newest checkpoint that is whole: the steps done and the state.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+
+    Returns
+    -------
+    (int, dict of str to array) or None
+        None where there has been no checkpoint yet.
+
+    Raises
+    ------
+    ValueError
+        If there are checkpoints, but all of them are damaged.
+    """
+    paths = sorted(folder.glob(PATTERN), reverse=True)
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return int(path.stem.split("-")[1]), dict(archive)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            continue
+    if paths:
+        raise ValueError(
+            f"{folder}: no checkpoint can be read, not even {paths[0].name}; "
+            "train into another folder"
+        )
+    return None
