@@ -1,4 +1,4 @@
-"""The command line: `emdn denoise` and `emdn info`."""
+"""The command line: `emdn denoise`, `emdn train`, `emdn curve` and `emdn info`."""
 
 import os
 import sys
@@ -115,6 +115,67 @@ def denoise(
     if failures:
         _say(f"{failures} of {len(jobs)} files failed.", "red")
         raise typer.Exit(1)
+
+
+TRAIN_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn train --config low-dose.yml -o runs/low --dry-run
+
+  emdn train --config low-dose.yml -o runs/low    (again, after an interruption: goes on)
+
+  emdn denoise noisy.tif -o denoised.tif --model runs/low/denoiser.keras
+"""
+
+
+@app.command(epilog=TRAIN_EXAMPLES)
+def train(
+    config: Annotated[Path, typer.Option(help="A recipe, YAML.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run, made if missing.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of micrographs, in place of the recipe's.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, and its cost.")
+    ] = False,
+) -> None:
+    """Train a network by a recipe, or go on with a training in its folder."""
+    load_tensorflow()
+    from emdn.recipe import read_recipe
+    from emdn.training import TrainingError, plan, settle_records
+    from emdn.training import train as train_in_folder
+
+    try:
+        recipe = read_recipe(config, data)
+        if dry_run:
+            typer.echo("\n".join(plan(recipe, settle_records(recipe, output))))
+            return
+        weights = train_in_folder(recipe, output, progress=True)
+    except (ValueError, TrainingError) as error:
+        _fail(error)
+    if weights is None:
+        typer.echo(f"{output}: interrupted and saved; the same command goes on")
+    else:
+        typer.echo(f"{output}: done, {weights}")
+
+
+@app.command()
+def curve(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of trainings.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG, SVG or PDF file.")],
+    boxcar: Annotated[int, typer.Option(help="Rows of the log to average over.")] = 5,
+) -> None:
+    """Draw the learning curves of trainings."""
+    from emdn.log import read_log
+    from emdn.plots import plot_learning_curves
+
+    try:
+        logs = {str(run): read_log(run / "log.csv") for run in runs}
+        plot_learning_curves(logs, boxcar=boxcar).savefig(output, dpi=150)
+    except (ValueError, OSError) as error:
+        _fail(error)
 
 
 @app.command()

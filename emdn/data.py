@@ -190,6 +190,28 @@ def require_disjoint(records: Sequence[Record]) -> None:
                 )
 
 
+def describe(records: Sequence[Record]) -> list[str]:
+    r"""Say in a few lines how many micrographs each split has, and which are refused.
+
+    Examples
+    --------
+    >>> records = [Record("a.tif", "a", "train"), Record("b.tif", "b", "val", fault="dim")]
+    >>> print(*describe(records), sep="\n")
+    train: 1 micrographs of 1 sources
+    val: 0 micrographs of 0 sources
+    test: 0 micrographs of 0 sources
+    refused, 1: dim
+    """
+    used = [record for record in records if not record.fault]
+    lines = []
+    for split in SPLITS:
+        sources = [record.source for record in used if record.split == split]
+        lines.append(f"{split}: {len(sources)} micrographs of {len(set(sources))} sources")
+    faults = Counter(record.fault for record in records if record.fault)
+    lines += [f"refused, {count}: {fault}" for fault, count in faults.most_common()]
+    return lines
+
+
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
     """Write records as a CSV file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")

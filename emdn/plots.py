@@ -6,7 +6,7 @@ unless asked otherwise, since a comparison on several scales compares nothing. E
 the one diverging map, white at zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -180,6 +180,51 @@ def plot_spectrum(images: Mapping[str, ArrayLike]) -> Figure:
         axes.legend()
         plt.close(figure)
     return figure
+
+
+def plot_learning_curves(
+    logs: Mapping[str, Sequence[Mapping[str, float]]], *, boxcar: int = 1
+) -> Figure:
+    """Plot the errors of trainings against their steps, as in Fig. 3 of the paper.
+
+    Parameters
+    ----------
+    logs : mapping of str to rows
+        Names for the legend, and what `emdn.log.read_log` returns.
+    boxcar : int
+        Rows to average over; the ends, where the boxcar sticks out, are left away.
+
+    Examples
+    --------
+    >>> log = [{"step": n, "mse": 1 / n, "val_mse": 2 / n} for n in (10, 20, 30)]
+    >>> plot_learning_curves({"run": log}).axes[0].get_ylabel()
+    'MSE of clipped outputs'
+    """
+    if boxcar < 1:
+        raise ValueError(f"boxcar must be at least 1, got {boxcar}")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(2 * SIDE, 1.3 * SIDE))
+        for number, (name, rows) in enumerate(logs.items()):
+            steps = np.array([row["step"] for row in rows])
+            for score, label, line in (
+                ("mse", f"{name}, training", ":"),
+                ("val_mse", f"{name}, validation", "-"),
+            ):
+                errors = np.array([row[score] for row in rows])
+                known = np.isfinite(errors)
+                smooth = (_boxcar(each[known], boxcar) for each in (steps, errors))
+                axes.semilogy(*smooth, line, color=f"C{number}", label=label)
+        axes.set(xlabel="step", ylabel="MSE of clipped outputs")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.legend()
+        plt.close(figure)
+    return figure
+
+
+def _boxcar(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return means over all runs of so many values."""
+    width = max(1, min(width, len(values)))
+    return np.convolve(values, np.full(width, 1 / width), mode="valid")
 
 
 def radial_spectrum(

@@ -145,13 +145,15 @@ class TrainingConfig:
         return self.freeze_batch_norm is not None and step >= self.freeze_batch_norm
 
 
-def read_recipe(path: Path) -> TrainingConfig:
+def read_recipe(path: Path, folder: Path | None = None) -> TrainingConfig:
     """Read a recipe from a YAML file.
 
     Parameters
     ----------
     path : Path
         Relative folders and files in it start from where the command is run.
+    folder : Path, optional
+        Takes the place of ``data.folder``.
 
     Raises
     ------
@@ -169,6 +171,8 @@ def read_recipe(path: Path) -> TrainingConfig:
         raise ValueError(
             f"{path}: must hold settings, key: value, as in a recipe of the book"
         )
+    if folder is not None:
+        settings = {**settings, "data": {**settings.get("data", {}), "folder": folder}}
     try:
         return parse_recipe(settings)
     except ValueError as error:

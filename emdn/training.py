@@ -7,34 +7,39 @@ have come next. What is killed loses no more than the steps since then, and ends
 same weights.
 """
 
-import csv
-import importlib.util
 import json
 import math
 import os
 import signal
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from emdn.checkpoints import newest_state, save_state
-from emdn.data import Record, Sampler, pairs, read_manifest, survey, write_manifest
-from emdn.io import write_micrograph
+from emdn.data import (
+    Record,
+    Sampler,
+    describe,
+    pairs,
+    read_manifest,
+    survey,
+    write_manifest,
+)
+from emdn.log import Log
 from emdn.metrics import mse, ssim
-from emdn.model import build_model
+from emdn.model import build_model, count_macs
 from emdn.recipe import TrainingConfig
 from emdn.trainer import Trainer, choose_strategy, cluster
 
-LOG_COLUMNS: tuple[str, ...] = ("step", "seconds", "rate", "loss", "mse", "val_mse", "val_ssim")
 WEIGHTS = "denoiser.keras"  # what a finished run leaves, for `Denoiser(model=...)`
 
 
@@ -107,6 +112,62 @@ def settle_records(config: TrainingConfig, folder: Path) -> list[Record]:
     return records
 
 
+def plan(config: TrainingConfig, records: Sequence[Record]) -> list[str]:
+    """Say what a training would do, and estimate what it takes on this machine.
+
+    The memory is that of the results of all layers, which a gradient needs, of one part
+    of a batch on one replica, and of weights, gradients and moments. The time is that of
+    one pair of at most 128 x 128 pixels, in proportion to its pixels.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        How to train.
+    records : sequence of Record
+        What `emdn.data.survey` found.
+
+    Returns
+    -------
+    list of str
+        Lines to print.
+    """
+    trainer = Trainer(config)
+    replicas = trainer.strategy.num_replicas_in_sync
+    parameters = sum(math.prod(each.shape) for each in trainer.model.trainable_variables)
+    crop = config.data.crop
+    held = keras.Model(trainer.model.input, [each.output for each in trainer.model.layers])
+    shapes = held.compute_output_shape((1, crop, crop, 1))
+    pairs_at_once = config.batch // config.accumulation // replicas
+    values = pairs_at_once * sum(math.prod(shape) for shape in shapes) + 4 * parameters
+    seconds = _seconds_per_pair(trainer) * config.batch / replicas
+    phases = ", ".join(f"{phase.steps:,} at {phase.rate:g}" for phase in config.schedule)
+    work = count_macs(trainer.model, (crop, crop)) / 1e9
+    parts = f"{config.accumulation} parts on {replicas} replicas"
+    hours = seconds * config.steps / 3600
+    return [
+        *describe(records),
+        f"network: {parameters:,} parameters, {work:.3g} GMAC a crop of {crop} x {crop}",
+        f"steps: {config.steps:,} ({phases})",
+        f"batch: {config.batch} pairs, as {parts}",
+        f"memory: about {4 * values / 1e9:.2g} GB on each replica",
+        f"time: about {seconds:.2g} s a step, {hours:.3g} h in all",
+    ]
+
+
+def _seconds_per_pair(trainer: Trainer) -> float:
+    """Measure one pair's gradients on one replica."""
+    crop = trainer.config.data.crop
+    side = min(crop, 128)
+    images = tf.zeros((1, side, side, 1))
+    gradients = tf.function(
+        lambda: trainer.gradients(images, images, training=True)[0], autograph=False
+    )
+    gradients()  # compiles
+    begun = time.perf_counter()
+    gradients()
+    return (time.perf_counter() - begun) * (crop / side) ** 2
+
+
 def _run(
     trainer: Trainer, records: list[Record], folder: Path, done: int, progress: bool
 ) -> bool:
@@ -117,7 +178,7 @@ def _run(
     part = config.batch // config.accumulation
     first = done * config.accumulation
     batches = iter(pairs(sampler, part, first=first, share=cluster()))
-    log, count = _Log(folder, done), done
+    log, count = Log(folder, done, writes=_chief()), done
     with _interrupts() as interrupted, _bar(config, done, progress) as show:
         for step in range(done, config.steps):
             loss, error = trainer.step(batches, step)
@@ -128,7 +189,9 @@ def _run(
             last = count == config.steps or _any(trainer, bool(interrupted))
             saving = last or count % config.checkpoint_every == 0
             if saving or count % config.log_every == 0:
-                show(count, log.write(count, config.rate(step)))
+                row = log.write(count, config.rate(step))
+                _require_finite(row["loss"], count, folder)
+                show(count, row)
             if saving and _chief():
                 save_state(folder, count, trainer.state())
             if last or count % config.examples_every == 0:
@@ -136,6 +199,15 @@ def _run(
             if last:
                 break
     return count == config.steps
+
+
+def _require_finite(loss: float, step: int, folder: Path) -> None:
+    """Stop before weights that are lost would be saved."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{folder}: the loss is {loss} by step {step}; the last checkpoint stays. "
+            "Try a lower learning rate in another folder, or look into the data"
+        )
 
 
 class _Validation:
@@ -170,84 +242,6 @@ class _Validation:
 
     def _denoise(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.clip(self.trainer.predict(noisy[np.newaxis])[0], 0, 1)
-
-
-class _Log:
-    """Means since the last row, as rows of a CSV file, and in TensorBoard's files."""
-
-    def __init__(self, folder: Path, done: int) -> None:
-        self.folder, self.done = folder, done
-        self.path = folder / "log.csv"
-        self.notes: dict[str, list[Any]] = defaultdict(list)
-        rows = read_log(self.path) if self.path.is_file() else []
-        rows = [row for row in rows if row["step"] <= done]  # later ones will come again
-        self.begun = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)
-        self.board = None
-        if _chief():
-            self._start(rows)
-            if importlib.util.find_spec("tensorboard"):
-                self.board = tf.summary.create_file_writer(str(folder / "tensorboard"))
-
-    def note(self, **scores: Any) -> None:
-        """Remember the scores of a step; tensors are not waited for."""
-        for name, score in scores.items():
-            self.notes[name].append(score)
-
-    def write(self, step: int, rate: float) -> dict[str, float]:
-        """Add a row of the means since the last one, and return it."""
-        means = {name: float(np.mean(scores)) for name, scores in self.notes.items()}
-        self.notes.clear()
-        if not math.isfinite(means["loss"]):
-            raise TrainingError(
-                f"{self.folder}: the loss is {means['loss']} between steps {self.done} and "
-                f"{step}; the last checkpoint stays. Try a lower learning rate in another "
-                "folder, or look into the data"
-            )
-        self.done = step
-        row = {
-            "step": step,
-            "seconds": time.monotonic() - self.begun,
-            "rate": rate,
-            **means,
-        }
-        if _chief():
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, LOG_COLUMNS).writerow(row)
-        if self.board is not None:
-            with self.board.as_default(step=step):
-                for name in (*means, "rate"):
-                    tf.summary.scalar(name, row[name])
-            self.board.flush()
-        return row
-
-    def picture(self, step: int, triplet: NDArray[np.float32]) -> None:
-        """Save a noisy, a denoised and a clean crop, a stack of three."""
-        if not _chief():
-            return
-        path = self.folder / "examples" / f"{step:09}.tif"
-        write_micrograph(path, triplet, overwrite=True)
-        if self.board is not None:
-            row = np.concatenate(triplet, axis=1)[np.newaxis, ..., np.newaxis]
-            with self.board.as_default(step=step):
-                tf.summary.image("noisy, denoised, clean", row)
-
-    def _start(self, rows: list[dict[str, float]]) -> None:
-        """Write a log of the rows that stay, whole or not at all."""
-        temporary = self.path.with_suffix(".part")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, LOG_COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.path)
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a run's ``log.csv``; a score that a row lacks is NaN."""
-    with path.open(newline="") as file:
-        return [
-            {name: float(text or math.nan) for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
 
 
 def _save_weights(trainer: Trainer, path: Path) -> Path:
