@@ -1,13 +1,22 @@
 """Train the first weights that ship: SMALL, on a folder of micrographs and on formulas.
 
-    python benchmarks/train_first_weights.py CORPUS runs/low --dose-range low
-    python benchmarks/train_first_weights.py CORPUS runs/ordinary --dose-range ordinary \
-        --start runs/low/average.weights.h5
+    python benchmarks/train_first_weights.py CORPUS runs/low-1 --steps 9000
+    python benchmarks/train_first_weights.py CORPUS runs/ordinary-1 --steps 6000 \
+        --dose-range ordinary --start runs/low-1/average.weights.h5 --rate 6e-4 --seed 2 \
+        --freeze-at 0
+    python benchmarks/train_first_weights.py CORPUS runs/low-2 --steps 1500 \
+        --start runs/low-1/average.weights.h5 --rate 2e-4 --side 256 --batch 2 --seed 1 \
+        --freeze-at 0
+    python benchmarks/train_first_weights.py CORPUS runs/ordinary-2 --steps 1500 \
+        --dose-range ordinary --start runs/ordinary-1/average.weights.h5 --rate 2e-4 \
+        --side 256 --batch 2 --seed 3 --freeze-at 0
 
 CORPUS holds train/*.tif, val/*.tif and a manifest.csv with columns file, split and source.
 Every 500 steps the averaged weights are scored on one crop of each validation image and
 saved. The recipe departs from the paper's where a laptop must: smaller crops, a cosine
-instead of steps, and a running average of the weights in place of a long tail.
+instead of steps, a running average of the weights in place of a long tail, and batch
+normalisations that are frozen after some hundred steps: with statistics of small batches
+the error on validation images stayed twice as high.
 """
 
 import argparse
@@ -122,10 +131,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument(
-        "--freeze", action="store_true", help="freeze batch norm statistics"
-    )
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--freeze-at", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -141,9 +148,9 @@ def main() -> None:
     optimizer = keras.optimizers.Adam(arguments.rate, beta_1=0.5)
 
     @tf.function
-    def step(noisy, clean, decay):
+    def step(noisy, clean, decay, training):
         with tf.GradientTape() as tape:
-            value = loss(clean, model(noisy, training=not arguments.freeze))
+            value = loss(clean, model(noisy, training=training))
         gradients = tape.gradient(value, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         for slow, fast in zip(averaged.variables, model.variables, strict=True):
@@ -161,7 +168,12 @@ def main() -> None:
         decay = np.float32(min(AVERAGE_DECAY, number / (number + 10)))
         losses.append(
             float(
-                step(tf.constant(noisy, tf.float32), tf.constant(clean, tf.float32), decay)
+                step(
+                    tf.constant(noisy, tf.float32),
+                    tf.constant(clean, tf.float32),
+                    decay,
+                    number <= arguments.freeze_at,
+                )
             )
         )
         if number % 500 == 0 or number == arguments.steps:
@@ -173,6 +185,7 @@ def main() -> None:
             }
             losses.clear()
             averaged.save_weights(arguments.output / "average.weights.h5")
+            averaged.save(arguments.output / "denoiser.keras")
             with (arguments.output / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             print(row, flush=True)
