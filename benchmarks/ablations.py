@@ -99,7 +99,8 @@ def done() -> list[dict[str, str]]:
 def run(name: str, recipe: TrainingConfig, folder: Path) -> None:
     """Train once and add a row to the results."""
     keras.backend.clear_session()
-    train(recipe, folder)
+    if train(recipe, folder) is None:
+        raise SystemExit("interrupted; the same command goes on")
     last = read_log(folder / "log.csv")[-1]
     row = {"variant": name, "seed": recipe.seed, "steps": recipe.steps}
     row |= {"seconds": round(last["seconds"], 1), "tensorflow": version("tensorflow")}
