@@ -3,7 +3,7 @@
     python benchmarks/tune_baselines.py CORPUS
 
 Each strength is the one of a grid with the least mean MSE, results clipped to [0, 1], over
-the middles of all validation images. Prints what `emdn.baselines.STRENGTHS` holds,
+two instances of each validation image. Prints what `emdn.baselines.STRENGTHS` holds,
 and says where the best lies at an end of its grid.
 """
 
@@ -11,13 +11,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from score import read_crops
 
-from emdn.baselines import STABILISED, TOLD, Image, tuned_methods
+from emdn.baselines import STABILISED, TOLD, tuned_methods
+from emdn.benchmark import BenchmarkConfig, Instance, make_instance
 from emdn.metrics import mse
-from emdn.noise import SCALE_SAMPLERS, NoisyPair, noisy_pair, sample_scale
 
-SIDE, SEED = 256, 2018
 GRIDS: dict[str, list[float]] = {
     "Gaussian, told": [1.5, 2, 2.5, 3, 3.5, 4, 5],
     "bilateral, told": [1, 1.5, 2, 2.5, 3, 4, 5],
@@ -33,39 +31,27 @@ GRIDS: dict[str, list[float]] = {
 }
 
 
-def noisy_pairs(crops: list[Image], dose_range) -> list[NoisyPair]:
-    """Return one pair for the middle of each image."""
-    pairs = []
-    for number, crop in enumerate(crops):
-        y, x = ((side - SIDE) // 2 for side in crop.shape)
-        rng = np.random.default_rng([SEED, number])
-        middle = crop[y : y + SIDE, x : x + SIDE]
-        pairs.append(noisy_pair(middle, sample_scale(dose_range, rng), rng))
-    return pairs
-
-
-def mean_error(name: str, strength: float, pairs: list[NoisyPair]) -> float:
+def mean_error(name: str, strength: float, instances: list[Instance]) -> float:
     """Return the mean MSE of a method with a strength."""
     method = tuned_methods(dict.fromkeys([*TOLD, *STABILISED], strength))[name]
-    return float(
-        np.mean(
-            [
-                mse(clean, np.clip(method(noisy, scaling.scale), 0, 1))
-                for noisy, clean, scaling in pairs
-            ]
-        )
-    )
+    errors = [
+        mse(each.clean, np.clip(method(each.noisy, each.counts), 0, 1))
+        for each in instances
+    ]
+    return float(np.mean(errors))
 
 
 def main() -> None:
     """Print the best strengths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
-    crops = [crop for _, crop in read_crops(parser.parse_args().corpus, "val")]
-    for dose_range in SCALE_SAMPLERS:
-        pairs = noisy_pairs(crops, dose_range)
+    parser.add_argument("--instances", type=int, default=28)
+    arguments = parser.parse_args()
+    config = BenchmarkConfig(arguments.corpus, "val", arguments.instances, crop=256)
+    for dose_range in config.dose_ranges:
+        instances = [make_instance(config, dose_range, n) for n in range(config.instances)]
         for name, grid in GRIDS.items():
-            errors = [mean_error(name, strength, pairs) for strength in grid]
+            errors = [mean_error(name, strength, instances) for strength in grid]
             best = int(np.argmin(errors))
             at_end = "  at an end of its grid" if best in (0, len(grid) - 1) else ""
             print(

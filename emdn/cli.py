@@ -1,19 +1,16 @@
-"""The command line: `emdn denoise`, `emdn train`, `emdn curve` and `emdn info`."""
+"""The command line: `emdn denoise`, `train`, `benchmark`, `curve` and `info`."""
 
-import os
 import sys
 import warnings
 from collections import Counter
 from enum import StrEnum
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, NoReturn
 
 import typer
 
-from emdn.denoiser import WEIGHTS, Denoiser
+from emdn.denoiser import WEIGHTS, Denoiser, load_tensorflow
 from emdn.io import (
     READABLE,
     WRITABLE,
@@ -30,8 +27,6 @@ EXAMPLES = """
   emdn denoise session/*.mrc more/ -o denoised/ --dose low
 """
 
-STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
-
 app = typer.Typer(
     help="Denoise electron micrographs.",
     no_args_is_help=True,
@@ -47,6 +42,14 @@ class Dose(StrEnum):
     AUTO = "auto"
     LOW = "low"
     ORDINARY = "ordinary"
+
+
+class Split(StrEnum):
+    """Part of a folder of micrographs; members mirror `emdn.data.SPLITS`."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
 
 
 @app.command(epilog=EXAMPLES)
@@ -153,12 +156,51 @@ def train(
             typer.echo("\n".join(plan(recipe, settle_records(recipe, output))))
             return
         weights = train_in_folder(recipe, output, progress=True)
-    except (ValueError, TrainingError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         _fail(error)
     if weights is None:
         typer.echo(f"{output}: interrupted and saved; the same command goes on")
     else:
         typer.echo(f"{output}: done, {weights}")
+
+
+BENCHMARK_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn benchmark micrographs/ -o scores.csv --instances 200 --workers 4
+
+  emdn benchmark micrographs/ -o scores.csv    (again, after an interruption: goes on)
+"""
+
+
+@app.command(epilog=BENCHMARK_EXAMPLES)
+def benchmark(
+    folder: Annotated[
+        Path, typer.Argument(help="Micrographs, with a manifest.csv: file,source,split.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A CSV file of scores.")],
+    split: Annotated[Split, typer.Option(help="Which of the micrographs.")] = Split.TEST,
+    instances: Annotated[
+        int, typer.Option(help="Instances of noise, for each dose range.")
+    ] = 20_000,
+    crop: Annotated[int, typer.Option(help="Largest side of a crop, in pixels.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of crops, scales and noise.")] = 2018,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, in place of them.")
+    ] = None,
+) -> None:
+    """Score the shipped weights and classical filters on noise made by the paper's rule."""
+    load_tensorflow()
+    from emdn.benchmark import BenchmarkConfig, markdown_table, read_rows, summarise
+    from emdn.benchmark import benchmark as score
+
+    try:
+        config = BenchmarkConfig(folder, split.value, instances, crop, seed=seed)
+        score(config, output, workers=workers, scheduler=scheduler, progress=True)
+        typer.echo(markdown_table(summarise(read_rows(output))))
+    except (ValueError, OSError) as error:
+        _fail(error)
 
 
 @app.command()
@@ -193,19 +235,6 @@ def info() -> None:
         typer.echo(
             f"{'weights':<12} {path.stem} ({path.stat().st_size / 1e6:.1f} MB) {path}"
         )
-
-
-def load_tensorflow() -> ModuleType:
-    """Import TensorFlow without the messages that it prints whatever its log level."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept = os.dup(STDERR)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), STDERR)
-    try:
-        return import_module("tensorflow")
-    finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
 
 
 def plan(inputs: list[Path], output: Path, *, overwrite: bool) -> list[tuple[Path, Path]]:

@@ -4,12 +4,15 @@ An image is scaled to [0, 1] once, cut into overlapping tiles, run through the n
 few tiles at a time, put together and returned to its own units.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 from zipfile import BadZipFile
 
@@ -32,6 +35,7 @@ LOW_DOSE_LIMIT = 225.0  # counts at the brightest pixel
 DARKEST, BRIGHTEST = -1.0, 2.0
 
 MANY_TILES = 16  # worth a progress bar
+STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -207,6 +211,22 @@ def load_network(path: Path) -> Network:
         jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
     )
     return lambda tiles: compiled(tiles[..., np.newaxis]).numpy()[..., 0]
+
+
+def load_tensorflow() -> ModuleType:
+    """Import TensorFlow without the messages that it prints whatever its log level.
+
+    For programs that own their standard error; a library leaves that to its user.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(STDERR)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), STDERR)
+    try:
+        return import_module("tensorflow")
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def _real_images(image: ArrayLike) -> NDArray[np.floating]:
