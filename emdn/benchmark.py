@@ -286,6 +286,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 def _network(dose_range: DoseRange) -> Method:
     """Return the shipped network as a method, which ignores the counts."""
+    load_tensorflow()  # else it would write into the progress bar
     denoise = Denoiser(dose_range, progress=False).denoise
     return lambda noisy, _: denoise(noisy)
 
@@ -400,10 +401,9 @@ def _in_processes(jobs: Sequence[Any], workers: int) -> Iterator[list[Row]]:
 
 
 def _one_thread() -> None:
-    """Keep the workers of one machine from fighting for its processors, and silent."""
+    """Keep the workers of one machine from fighting for its processors."""
     os.environ |= dict.fromkeys(THREADS, "1")
     cv2.setNumThreads(1)
-    load_tensorflow()
 
 
 def _on_cluster(jobs: Sequence[Any], scheduler: str) -> Iterator[list[Row]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cheap_methods import cheap, deadly
 from skimage.metrics import structural_similarity
+from typer.testing import CliRunner
 
 from emdn.benchmark import (
     LARGEST_MSE,
@@ -25,6 +26,7 @@ from emdn.benchmark import (
     standard_methods,
     summarise,
 )
+from emdn.cli import app
 from emdn.io import write_micrograph
 from emdn.synthetic import micrograph
 
@@ -250,3 +252,32 @@ def test_the_folder_is_named_without_its_place(whole):
     """Results are published; where somebody keeps micrographs is not."""
     about = json.loads(whole.with_suffix(".json").read_text())
     assert Path(about["config"]["folder"]).name == about["config"]["folder"]
+
+
+def test_the_command_line_scores_and_goes_on(folder, tmp_path):
+    """Its table begins with the network; a finished file only prints it again."""
+    path = tmp_path / "rows.csv"
+    command = [
+        "benchmark",
+        str(folder),
+        "-o",
+        str(path),
+        "--instances",
+        "1",
+        "--crop",
+        "32",
+    ]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    assert f"| {NETWORK} |" in first.output
+    rows = path.read_bytes()
+    again = CliRunner().invoke(app, command)
+    assert path.read_bytes() == rows
+    assert again.stdout == first.stdout
+
+
+def test_the_command_line_refuses_a_folder_without_a_manifest(tmp_path):
+    result = CliRunner().invoke(app, ["benchmark", str(tmp_path), "-o", "rows.csv"])
+    assert result.exit_code == 1
+    assert "manifest.csv: does not exist" in result.output
+    assert len(result.output.strip().splitlines()) <= 2
