@@ -9,7 +9,6 @@ CODE := $(shell cat emdn/*.py emdn/weights/* requirements.lock _config.yml | sha
 
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
-export MPLBACKEND = Agg
 
 .PHONY: book test check lock clean
 
@@ -22,7 +21,7 @@ book: $(READY)
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	MPLBACKEND=Agg $(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff format --check .

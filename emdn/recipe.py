@@ -1,6 +1,6 @@
 """What decides about a training: the paper's settings (section 3), or others from a file.
 
-A recipe is a YAML file whose keys are the fields of `TrainingConfig`:
+A recipe is a YAML file whose keys are the fields of `TrainingConfig`::
 
     data: {folder: micrographs, dose_range: low}
     model: PAPER
@@ -10,6 +10,7 @@ A recipe is a YAML file whose keys are the fields of `TrainingConfig`:
       - {steps: 46690, rate: 1.0e-4}
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -124,8 +125,16 @@ class TrainingConfig:
                 f"batch must be a multiple of accumulation, got {self.batch} and "
                 f"{self.accumulation}"
             )
-        if not self.schedule or any(p.steps < 1 or p.rate <= 0 for p in self.schedule):
-            raise ValueError("schedule must be phases of steps >= 1 and rate > 0")
+        wrong = [p for p in self.schedule if p.steps < 1 or not 0 < p.rate < math.inf]
+        if wrong or not self.schedule:
+            raise ValueError(
+                f"schedule must be phases of steps >= 1 and rate > 0, got {wrong}"
+            )
+        if not 0 <= self.beta_1 < 1:
+            raise ValueError(f"beta_1 must be at least 0 and below 1, got {self.beta_1}")
+        for name in ("l2", "ssim_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
     @property
     def steps(self) -> int:
@@ -171,8 +180,9 @@ def read_recipe(path: Path, folder: Path | None = None) -> TrainingConfig:
         raise ValueError(
             f"{path}: must hold settings, key: value, as in a recipe of the book"
         )
-    if folder is not None:
-        settings = {**settings, "data": {**settings.get("data", {}), "folder": folder}}
+    data = settings.get("data", {})
+    if folder is not None and isinstance(data, Mapping):
+        settings = {**settings, "data": {**data, "folder": folder}}
     try:
         return parse_recipe(settings)
     except ValueError as error:
@@ -208,7 +218,7 @@ def _parse_model(settings: Any) -> ModelConfig | ShallowConfig:
     """Return a network by its name, or by name and the fields that differ."""
     differing = dict(settings) if isinstance(settings, Mapping) else {"name": settings}
     name = differing.pop("name", "PAPER")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"model: must be one of {', '.join(MODELS)}, got {name!r}")
     base = MODELS[name]
     return _parse(type(base), {**asdict(base), **differing}, "model")
