@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 PATTERN = "checkpoint-*.npz"
 KEPT = 2  # the newest, and one in case that it is damaged
+COUNT = "count"  # of the arrays, since the archive's directory has no checksum
+# What reading a damaged archive may raise; RuntimeError where it seems to be encrypted.
+DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile)
 
 
 def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
@@ -36,7 +39,7 @@ def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
     temporary = path.with_suffix(".part")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **state)
+            np.savez(file, allow_pickle=False, **{COUNT: np.array(len(state))}, **state)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,9 +71,8 @@ def newest_state(folder: Path) -> tuple[int, dict[str, NDArray]] | None:
     paths = sorted(folder.glob(PATTERN), reverse=True)
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return int(path.stem.split("-")[1]), dict(archive)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return int(path.stem.split("-")[1]), _read(path)
+        except DAMAGE:
             continue
     if paths:
         raise ValueError(
@@ -78,3 +80,12 @@ def newest_state(folder: Path) -> tuple[int, dict[str, NDArray]] | None:
             "train into another folder"
         )
     return None
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    # NumPy leaves a file open that it opened itself and that is no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        state = dict(archive)
+    if state.pop(COUNT) != len(state):
+        raise ValueError(f"{path}: lacks arrays")
+    return state

@@ -266,6 +266,7 @@ class Sampler:
         self.config = config
         self.key = (seed, SPLITS.index(split))
         self.lost: set[str] = set()
+        self.fault: ValueError | None = None  # what stopped a thread that makes pairs
         self._images = _Cache(self._read, config.cache * 1e9)
 
     def pair(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -301,10 +302,11 @@ class Sampler:
         """Remember a file that was readable once; too many of them stop the training."""
         self.lost.add(record.file)
         if len(self.lost) > MOST_LOST * len(self.records):
-            raise ValueError(
+            self.fault = ValueError(
                 f"{len(self.lost)} of {len(self.records)} micrographs became unreadable, "
                 f"more than {MOST_LOST:.0%}. The last: {error}"
-            ) from error
+            )
+            raise self.fault from error
 
     @cached_property
     def _chances(self) -> NDArray[np.float64]:
@@ -421,7 +423,7 @@ def noise_to_signal(counts: NDArray) -> float:
     """
     mean = counts.mean(dtype=np.float64)
     noise = np.sqrt(np.maximum(counts, 0)).mean(dtype=np.float64)
-    return float(noise / mean) if mean > 0 else math.inf
+    return float(noise / mean) if 0 < mean < math.inf else math.inf
 
 
 class _Cache:
@@ -470,7 +472,7 @@ def _placed(file: Path) -> tuple[str, str, str]:
     """Read split and source off a path: [split/][source/].../name."""
     split = file.parts[0] if file.parts[0] in SPLITS and len(file.parts) > 1 else ""
     inner = file.relative_to(split) if split else file
-    source = inner.parts[0] if len(inner.parts) > 1 else inner.as_posix()
+    source = inner.parts[0] if len(inner.parts) > 1 else file.as_posix()
     return file.as_posix(), source, split
 
 
@@ -514,11 +516,13 @@ def _judge(record: Record, config: DataConfig) -> Record:
     except MicrographError as error:
         return record._replace(fault=str(error))
     height, width = image.shape[-2:]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities get a fault below
+        mean, ratio = float(image.mean(dtype=np.float64)), noise_to_signal(image)
     found = record._replace(
         height=height,
         width=width,
-        mean=float(image.mean(dtype=np.float64)),
-        noise_to_signal=noise_to_signal(image),
+        mean=mean,
+        noise_to_signal=ratio,
         digest=_digest(path),
     )
     return found._replace(fault=_fault(found, image, config))

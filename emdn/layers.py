@@ -107,7 +107,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     def add_weight(self, *args: Any, **options: Any) -> Any:
         """Average over replicas what Keras would take from the first of them."""
-        if options.get("name", "").startswith("moving_"):
+        if options.get("name", "").startswith(("moving_", "renorm_")):
             options |= {"aggregation": "mean"}
         return super().add_weight(*args, **options)
 

@@ -5,6 +5,8 @@ import importlib.util
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ COLUMNS: tuple[str, ...] = ("step", "seconds", "rate", "loss", "mse", "val_mse",
 def read_log(path: Path) -> list[dict[str, float]]:
     """Read the rows of a run's ``log.csv``; a score that a row lacks is NaN."""
     with path.open(newline="") as file:
-        return [
-            {name: float(text or math.nan) for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        whole = [line for line in file if line.endswith("\n")]  # a full disk cuts the last
+    return [
+        {name: float(text or math.nan) for name, text in row.items()}
+        for row in csv.DictReader(whole)
+    ]
 
 
 class Log:
@@ -70,10 +73,10 @@ class Log:
         if self.board is not None:
             import tensorflow as tf
 
-            with self.board.as_default(step=step):
+            with _plain_errors(), self.board.as_default(step=step):
                 for name in (*means, "rate"):
                     tf.summary.scalar(name, row[name])
-            self.board.flush()
+                self.board.flush()
         return row
 
     def picture(self, step: int, triplet: NDArray[np.float32]) -> None:
@@ -86,7 +89,7 @@ class Log:
             import tensorflow as tf
 
             row = np.concatenate(triplet, axis=1)[np.newaxis, ..., np.newaxis]
-            with self.board.as_default(step=step):
+            with _plain_errors(), self.board.as_default(step=step):
                 tf.summary.image("noisy, denoised, clean", row)
 
     def _start(self, rows: list[dict[str, float]]) -> None:
@@ -103,4 +106,17 @@ class Log:
             return None
         import tensorflow as tf
 
-        return tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+        with _plain_errors():
+            return tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what goes wrong with TensorBoard's files as Python would."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        text = error.message.split("}} ")[-1].split(" [Op:")[0].splitlines()[0]
+        raise OSError(text) from error

@@ -222,8 +222,10 @@ def plot_learning_curves(
 
 
 def _boxcar(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return means over all runs of so many values."""
-    width = max(1, min(width, len(values)))
+    """Return means over all runs of so many values; of fewer, over all."""
+    if not len(values):  # a training without validation has no such errors
+        return values
+    width = min(width, len(values))
     return np.convolve(values, np.full(width, 1 / width), mode="valid")
 
 

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,6 +23,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from emdn.checkpoints import newest_state, save_state
 from emdn.data import (
@@ -69,7 +77,7 @@ def train(
         Who trains: by default the processes that the environment variable TF_CONFIG names,
         else all GPUs of this machine, else its processor.
     progress : bool
-        Show a progress bar.
+        Say which micrographs are used, and show a progress bar.
 
     Returns
     -------
@@ -93,6 +101,10 @@ def train(
         (folder / "examples").mkdir(parents=True, exist_ok=True)
         _settle_recipe(config, folder)
         records = settle_records(config, folder)
+        if progress and _chief():
+            Console(stderr=True).print(
+                *describe(records), sep="\n", highlight=False, markup=False
+            )
         trainer = Trainer(config, strategy)
         done, state = newest_state(folder) or (0, None)
         if state is not None:
@@ -177,7 +189,7 @@ def _run(
     validation = _Validation(trainer, records, sampler)
     part = config.batch // config.accumulation
     first = done * config.accumulation
-    batches = iter(pairs(sampler, part, first=first, share=cluster()))
+    batches = _plainly(pairs(sampler, part, first=first, share=cluster()), sampler)
     log, count = Log(folder, done, writes=_chief()), done
     with _interrupts() as interrupted, _bar(config, done, progress) as show:
         for step in range(done, config.steps):
@@ -190,10 +202,13 @@ def _run(
             saving = last or count % config.checkpoint_every == 0
             if saving or count % config.log_every == 0:
                 row = log.write(count, config.rate(step))
-                _require_finite(row["loss"], count, folder)
+                _require_finite("the loss", [row["loss"]], count, folder)
                 show(count, row)
-            if saving and _chief():
-                save_state(folder, count, trainer.state())
+            if saving:
+                state = trainer.state()
+                _require_finite("a variable", state.values(), count, folder)
+                if _chief():
+                    save_state(folder, count, state)
             if last or count % config.examples_every == 0:
                 log.picture(count, validation.example())
             if last:
@@ -201,11 +216,21 @@ def _run(
     return count == config.steps
 
 
-def _require_finite(loss: float, step: int, folder: Path) -> None:
+def _plainly(batches: Iterable[Any], sampler: Sampler) -> Iterator[Any]:
+    """Tell what stopped a thread that makes pairs without TensorFlow's words around it."""
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        if sampler.fault is None:
+            raise
+        raise sampler.fault from error
+
+
+def _require_finite(what: str, values: Iterable[Any], step: int, folder: Path) -> None:
     """Stop before weights that are lost would be saved."""
-    if not math.isfinite(loss):
+    if not all(np.isfinite(each).all() for each in values):
         raise TrainingError(
-            f"{folder}: the loss is {loss} by step {step}; the last checkpoint stays. "
+            f"{folder}: {what} is not finite by step {step}; the last checkpoint stays. "
             "Try a lower learning rate in another folder, or look into the data"
         )
 
@@ -231,7 +256,10 @@ class _Validation:
         for number in range(first, first + config.validation_pairs):
             noisy, clean = self.sampler.pair(number % self.size)
             denoised = self._denoise(noisy)
-            rows.append((mse(clean, denoised), ssim(clean, denoised, data_range=1)))
+            if np.isfinite(denoised).all():
+                rows.append((mse(clean, denoised), ssim(clean, denoised, data_range=1)))
+            else:  # the loss, as the log finds out, is not finite either
+                rows.append((math.nan, math.nan))
         error, similarity = np.mean(rows, axis=0)
         return {"val_mse": float(error), "val_ssim": float(similarity)}
 
@@ -343,15 +371,6 @@ def _bar(
     config: TrainingConfig, done: int, wanted: bool
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Show steps, loss, learning rate, images per second and the time left."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     text = TextColumn("{task.description}")
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun = time.monotonic()

@@ -1,4 +1,7 @@
-"""The command line turns files into denoised files, or says what is wrong in one line."""
+"""The command line denoises files and trains, or says what is wrong in one line."""
+
+import errno
+import re
 
 import numpy as np
 import pytest
@@ -7,7 +10,9 @@ from typer.testing import CliRunner
 
 from emdn.cli import app, plan
 from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
+from emdn.log import read_log
 from emdn.metrics import mse
+from emdn.synthetic import KINDS
 
 runner = CliRunner()
 
@@ -134,3 +139,191 @@ def test_info_names_versions_devices_and_weights():
 
 def test_help_has_examples():
     assert "emdn denoise noisy.dm4 -o denoised.tif" in run("denoise", "--help").output
+
+
+RECIPE = """
+data: {folder: nowhere, crop: 16, downsizing: 1, fractions: [0.6, 0.2, 0.2]}
+model: {name: SHALLOW, depth: 3, features: 4}
+schedule:
+  - {steps: 4, rate: 1e-3}
+  - {steps: 2, rate: 1e-4}
+batch: 4
+accumulation: 2
+log_every: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def micrographs(tmp_path_factory):
+    """Return a folder of ten small micrographs."""
+    folder = tmp_path_factory.mktemp("micrographs")
+    for number in range(10):
+        image = KINDS["particles"]((32, 48), np.random.default_rng(number))
+        np.save(folder / f"{number}.npy", image)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Return a recipe whose folder does not exist."""
+    path = tmp_path / "recipe.yml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(micrographs, tmp_path_factory):
+    """Return the result of a training and its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "recipe.yml").write_text(RECIPE)
+    run_folder = folder / "runs" / "first"
+    result = run(
+        "train",
+        "--config",
+        folder / "recipe.yml",
+        "--data",
+        micrographs,
+        "--output",
+        run_folder,
+    )
+    return result, run_folder
+
+
+def one_line_of(result):
+    """Return the error of a command that failed without a traceback."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_a_training_on_a_folder_leaves_weights_that_denoise(trained, noisy):
+    result, folder = trained
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{folder}: done, {folder / 'denoiser.keras'}\n"
+    assert "train: 6 micrographs of 6 sources" in result.stderr
+    assert [row["step"] for row in read_log(folder / "log.csv")] == [2, 4, 6]
+    output = noisy.with_name("out.tif")
+    weights = folder / "denoiser.keras"
+    denoised = run("denoise", noisy, "-o", output, "--model", weights)
+    assert denoised.exit_code == 0, denoised.output
+    assert read_micrograph(output)[0].shape == (96, 64)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(recipe, micrographs, tmp_path):
+    output = tmp_path / "run"
+    command = ("train", "--config", recipe, "--data", micrographs, "-o", output)
+    result = run(*command, "--dry-run")
+    assert result.exit_code == 0, result.output
+    parameters = 9 * 4 + 4 + 9 * 4 * 4 + 2 * 4 + 9 * 4 + 1
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "train: 6 micrographs of 6 sources",
+        "val: 2 micrographs of 2 sources",
+        "test: 2 micrographs of 2 sources",
+    ]
+    assert lines[3].startswith(f"network: {parameters} parameters, ")
+    assert lines[3].endswith(" GMAC a crop of 16 x 16")
+    assert lines[4] == "steps: 6 (4 at 0.001, 2 at 0.0001)"
+    assert lines[5] == "batch: 4 pairs, as 2 parts on 1 replicas"
+    memory = re.fullmatch(r"memory: about (\S+) GB on each replica", lines[6])
+    time = re.fullmatch(r"time: about (\S+) s a step, (\S+) h in all", lines[7])
+    seconds, hours = map(float, time.groups())
+    assert 0 < float(memory[1]) < 0.01
+    assert hours == pytest.approx(6 * seconds / 3600, rel=0.1)
+    assert len(lines) == 8
+    assert not output.exists()
+
+
+def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_path):
+    """The recipe's own does not exist here."""
+    command = ("train", "--config", recipe, "-o", tmp_path / "run", "--dry-run")
+    assert "nowhere: is no folder" in one_line_of(run(*command))
+    assert run(*command, "--data", micrographs).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("batch: 4", "bacth: 4", "bacth: is no setting; did you mean batch?"),
+        ("crop: 16", "crops: 16", "data.crops: is no setting; did you mean crop?"),
+        ("crop: 16", "crop: 17", "data: crop must be a multiple of 16, got 17"),
+        (
+            "SHALLOW",
+            "DEEP",
+            "model: must be one of PAPER, SMALL, TINY, SHALLOW, got 'DEEP'",
+        ),
+        ("batch: 4", "batch: [", "is no YAML file"),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("--dry-run",)])
+def test_a_mistake_in_a_recipe_is_one_line(
+    right, wrong, message, option, recipe, micrographs, tmp_path
+):
+    recipe.write_text(RECIPE.replace(right, wrong))
+    output = tmp_path / "run"
+    result = run("train", "--config", recipe, "--data", micrographs, "-o", output, *option)
+    line = one_line_of(result)
+    assert line.startswith(f"{recipe}: ")
+    assert message in line
+    assert not output.exists()
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
+    result = run("train", "--config", tmp_path / "none.yml", "-o", tmp_path / "run")
+    assert "none.yml" in one_line_of(result)
+
+
+def test_a_folder_of_another_training_is_one_line(trained, recipe, micrographs):
+    _, folder = trained
+    recipe.write_text(RECIPE.replace("batch: 4", "batch: 8"))
+    result = run("train", "--config", recipe, "--data", micrographs, "-o", folder)
+    assert "another recipe, changed: batch from 4 to 8" in one_line_of(result)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(recipe, micrographs, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    output = tmp_path / "file" / "run"
+    result = run("train", "--config", recipe, "--data", micrographs, "-o", output)
+    assert "cannot be written" in one_line_of(result)
+
+
+def test_a_full_disk_is_one_line_in_a_dry_run_too(
+    recipe, micrographs, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("emdn.training.write_manifest", refuse)
+    command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
+    assert "No space left on device" in one_line_of(run(*command, "--dry-run"))
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_learning_curves_of_trainings_become_a_figure(suffix, start, trained, tmp_path):
+    _, folder = trained
+    output = tmp_path / f"curve{suffix}"
+    result = run("curve", folder, folder, "-o", output, "--boxcar", 2)
+    assert result.exit_code == 0, result.output
+    assert output.read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "-o", "curve.png"], "log.csv"),
+        (["RUN", "-o", "curve.xyz"], "xyz"),
+        (["RUN", "-o", "nowhere/curve.png"], "nowhere"),
+        (["RUN", "-o", "curve.png", "--boxcar", "0"], "boxcar must be at least 1, got 0"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_one_line(arguments, message, trained, tmp_path):
+    _, folder = trained
+    places = {"RUN": folder, "nowhere": tmp_path / "nowhere"}
+    places |= {name: tmp_path / name for name in ("curve.png", "nowhere/curve.png")}
+    result = run("curve", *(places.get(each, each) for each in arguments))
+    assert message in one_line_of(result)
+
+
+def test_help_of_training_has_examples():
+    assert "emdn train --config low-dose.yml -o runs/low" in run("train", "--help").output

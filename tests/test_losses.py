@@ -1,11 +1,12 @@
-"""The Huberised MSE is equation 2: exact values, slopes and saving."""
+"""The Huberised MSE is equation 2: exact values, slopes, saving; its SSIM term is SSIM."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from skimage.metrics import structural_similarity
 
-from emdn.losses import HuberisedMSE
+from emdn.losses import HuberisedMSE, ssim_loss
 
 
 def images_of(*errors):
@@ -122,3 +123,44 @@ def test_one_step_of_fit_goes_downhill(rng):
     expected = losses(*np.mean((noisy / 2) ** 2, axis=(1, 2, 3))).mean()
     assert first == pytest.approx(expected, rel=1e-4)
     assert second < first
+
+
+def alike(rng, amount, shape=(3, 24, 32, 1)):
+    """Return images and others that are the same to some amount of noise, in [0, 1]."""
+    images = rng.uniform(size=shape)
+    others = np.clip(images + amount * rng.normal(size=shape), 0, 1)
+    return images.astype(np.float32), others.astype(np.float32)
+
+
+@pytest.mark.parametrize("amount", [0.01, 0.1, 1.0])
+def test_the_ssim_term_is_1_minus_the_ssim_of_each_image(amount, rng):
+    """As scikit-image has it, with the windows of the paper that defined it."""
+    images, others = alike(rng, amount)
+    losses = ssim_loss(tf.constant(images), tf.constant(others)).numpy()
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [
+        1 - structural_similarity(*pair, data_range=1.0, **options)
+        for pair in zip(images[..., 0], others[..., 0], strict=True)
+    ]
+    assert losses.shape == (3,)
+    np.testing.assert_allclose(losses, expected, atol=1e-4)
+
+
+def test_the_ssim_term_is_0_for_equal_images_and_grows_with_the_noise(rng):
+    losses = [float(np.mean(ssim_loss(*alike(rng, each)))) for each in (0, 0.05, 0.2, 1)]
+    assert losses[0] == pytest.approx(0, abs=1e-6)
+    assert losses == sorted(losses)
+    image, _ = alike(rng, 0)
+    assert 1 < ssim_loss(image, 1 - image).numpy().min() < 2  # the opposite of alike
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_the_gradient_of_the_ssim_term_is_finite_and_goes_downhill(amount, rng):
+    images, others = map(tf.constant, alike(rng, amount))
+    with tf.GradientTape() as tape:
+        tape.watch(others)
+        losses = ssim_loss(images, others)
+    gradient = tape.gradient(losses, others)
+    assert np.isfinite(gradient).all()
+    if amount:
+        assert (ssim_loss(images, others - 0.1 * gradient) < losses).numpy().all()

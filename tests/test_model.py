@@ -11,11 +11,22 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from emdn.layers import BilinearUpsampling
 from emdn.losses import HuberisedMSE
-from emdn.model import PAPER, SMALL, TINY, build_model, count_macs, fold_batch_norms
+from emdn.model import (
+    MODELS,
+    PAPER,
+    SHALLOW,
+    SMALL,
+    TINY,
+    ShallowConfig,
+    build_model,
+    count_macs,
+    fold_batch_norms,
+)
 
 KINDS = {
     layers.DepthwiseConv2D: "depthwise",
@@ -424,6 +435,96 @@ def settle(model, rng):
         ends = [positive, wide, wide, positive]  # gamma, beta, mean, variance
         norm.set_weights([rng.uniform(*pair, norm.gamma.shape) for pair in ends])
     return model
+
+
+@pytest.mark.slow
+def test_batch_renormalisation_trains_as_the_network_predicts(rng):
+    """Where plain normalisation, by the batch's own statistics, is far from that."""
+    plain, renormed = (
+        build_model(replace(TINY, batch_renorm=each)) for each in (False, True)
+    )
+    weighted = layers.BatchNormalization, *KINDS
+    for layer, other in zip(
+        of_kind(renormed, weighted), of_kind(plain, weighted), strict=True
+    ):
+        for variable, value in zip(layer.variables, other.variables, strict=False):
+            variable.assign(value)  # the renormalised have two more, which stay 0 and 1
+    images = rng.uniform(size=(4, 32, 32, 1)).astype(np.float32)
+    expected = predict(plain, images)
+    np.testing.assert_allclose(predict(renormed, images), expected, rtol=1e-4, atol=1e-5)
+
+    norm = of_kind(renormed, layers.BatchNormalization)[0]
+    before = np.array(norm.moving_mean)
+    with tf.GradientTape() as tape:
+        output = renormed(images, training=True)
+        loss = tf.reduce_mean(HuberisedMSE().call(images, output))
+    for gradient in tape.gradient(loss, renormed.trainable_variables):
+        assert np.isfinite(gradient).all()
+        assert np.any(gradient != 0)
+    assert not np.allclose(norm.moving_mean, before)
+    by_batch = np.asarray(plain(images, training=True))
+    distances = [np.abs(each - expected).max() for each in (output, by_batch)]
+    assert distances[0] < 0.1 * distances[1]
+
+
+def stack(depth, features):
+    return build_model(ShallowConfig(depth, features))
+
+
+@pytest.mark.parametrize(("depth", "features"), [(2, 3), (3, 4), (5, 16), (17, 64)])
+def test_a_shallow_network_has_as_many_convolutions_and_channels_as_told(depth, features):
+    convs = of_kind(stack(depth, features), layers.Conv2D)
+    assert [conv.filters for conv in convs] == [features] * (depth - 1) + [1]
+    assert {conv.kernel_size for conv in convs} == {(3, 3)}
+
+
+@pytest.mark.parametrize(("depth", "features"), [(2, 3), (3, 4), (5, 16), (17, 64)])
+def test_a_shallow_network_has_the_parameters_of_the_formula(depth, features):
+    first = 9 * features + features  # kernel and bias
+    inner = 9 * features**2 + 2 * features  # kernel, gain and offset
+    last = 9 * features + 1
+    expected = first + (depth - 2) * inner + last
+    assert trainable(stack(depth, features)) == expected
+    if (depth, features) == (17, 64):
+        assert expected == 556_097  # DnCNN's 0.56 million
+        assert ShallowConfig(depth, features) == SHALLOW == MODELS["SHALLOW"]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5, 17])
+def test_a_shallow_network_sees_twice_its_depth_and_one_pixel(depth):
+    """A bright pixel on black reaches so wide a square, and all of it: DnCNN's 35 x 35."""
+    model = stack(depth, 2)
+    for conv in of_kind(model, layers.Conv2D):
+        conv.kernel.assign(np.full(conv.kernel.shape, 1 / 9))  # no path cancels another
+    images = np.zeros((1, 2 * depth + 9, 2 * depth + 7, 1))
+    images[0, depth + 4, depth + 3] = 1
+    reached = predict(model, images)[0, ..., 0] != 0
+    expected = np.zeros_like(reached)
+    expected[4 : 2 * depth + 5, 3 : 2 * depth + 4] = True
+    np.testing.assert_array_equal(reached, expected)
+    assert reached.sum() == (2 * depth + 1) ** 2
+
+
+def test_a_shallow_network_takes_the_noise_off_that_it_finds(rng):
+    model = stack(3, 4)
+    images = rng.uniform(size=(2, 16, 32, 1)).astype(np.float32)
+    last = of_kind(model, layers.Conv2D)[-1]
+    noise = keras.Model(model.input, last.output)
+    np.testing.assert_array_equal(predict(model, images), images - predict(noise, images))
+    last.kernel.assign(np.zeros(last.kernel.shape))
+    last.bias.assign([0.25])
+    np.testing.assert_allclose(predict(model, images), images - 0.25, atol=1e-6)
+
+
+def test_a_shallow_network_normalises_with_its_decay():
+    model = build_model(ShallowConfig(5, 4, batch_norm_decay=0.75))
+    norms = of_kind(model, layers.BatchNormalization)
+    assert [norm.momentum for norm in norms] == [0.75] * 3
+
+
+def test_a_shallow_networks_operations_are_those_of_its_kernels():
+    weights = 9 * (4 + 4 * 4 + 4)
+    assert count_macs(stack(3, 4), (32, 16)) == 32 * 16 * weights
 
 
 @pytest.mark.slow

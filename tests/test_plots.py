@@ -11,6 +11,7 @@ mpl.use("Agg")  # before pyplot looks for a screen
 import matplotlib.pyplot as plt
 
 from emdn.plots import (
+    plot_learning_curves,
     plot_spectrum,
     radial_spectrum,
     scale_bar_length,
@@ -194,3 +195,80 @@ def test_unfit_arguments_are_refused(micrograph):
 def test_unfit_decorations_are_refused(arguments, message, micrograph):
     with pytest.raises(ValueError, match=message):
         show_images({"a": micrograph}, **arguments)
+
+
+def log_of(errors, validation=None):
+    """Return rows as a log has them, ten steps apart."""
+    validation = [2 * error for error in errors] if validation is None else validation
+    return [
+        {"step": 10.0 * number, "mse": error, "val_mse": scored}
+        for number, (error, scored) in enumerate(zip(errors, validation, strict=True), 1)
+    ]
+
+
+def test_each_training_has_a_curve_of_training_and_one_of_validation():
+    logs = {"low": log_of([0.4, 0.2, 0.1]), "ordinary": log_of([0.04, 0.02])}
+    (axes,) = plot_learning_curves(logs).axes
+    assert [line.get_label() for line in axes.lines] == [
+        "low, training",
+        "low, validation",
+        "ordinary, training",
+        "ordinary, validation",
+    ]
+    colours = [line.get_color() for line in axes.lines]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
+    assert axes.get_legend() is not None
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "MSE of clipped outputs")
+    assert axes.get_yscale() == "log"
+
+
+def test_curves_are_the_scores_of_the_log():
+    training, validation = (
+        plot_learning_curves({"a": log_of([0.4, 0.2, 0.1])}).axes[0].lines
+    )
+    np.testing.assert_array_equal(training.get_xdata(), [10, 20, 30])
+    np.testing.assert_array_equal(training.get_ydata(), [0.4, 0.2, 0.1])
+    np.testing.assert_array_equal(validation.get_ydata(), [0.8, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7])
+def test_a_boxcar_averages_over_rows_and_keeps_the_mean_of_steps(width, rng):
+    """Of a straight line it leaves a straight line, which is shorter."""
+    errors = np.linspace(2, 1, 12)
+    figure = plot_learning_curves({"a": log_of(errors)}, boxcar=width)
+    steps, smooth = figure.axes[0].lines[0].get_data()
+    assert len(steps) == 12 - width + 1
+    np.testing.assert_allclose(smooth, np.interp(steps, 10 * np.arange(1, 13), errors))
+    noisy = rng.uniform(1, 2, 12)
+    figure = plot_learning_curves({"a": log_of(noisy)}, boxcar=width)
+    np.testing.assert_allclose(
+        figure.axes[0].lines[0].get_ydata(),
+        [noisy[first : first + width].mean() for first in range(12 - width + 1)],
+    )
+
+
+def test_a_boxcar_wider_than_the_log_is_its_mean():
+    figure = plot_learning_curves({"a": log_of([3.0, 2.0, 1.0])}, boxcar=50)
+    for line, mean in zip(figure.axes[0].lines, (2, 4), strict=True):
+        assert line.get_data() == (pytest.approx([20]), pytest.approx([mean]))
+
+
+def test_rows_without_validation_are_left_out_of_its_curve():
+    nan = float("nan")
+    log = log_of([4.0, 3.0, 2.0, 1.0], [nan, 6.0, nan, 2.0])
+    training, validation = plot_learning_curves({"a": log}, boxcar=2).axes[0].lines
+    assert len(training.get_xdata()) == 3
+    assert validation.get_data() == (pytest.approx([30]), pytest.approx([4]))
+
+
+@pytest.mark.parametrize("errors", [[], [0.4, 0.2]])
+def test_a_training_without_validation_has_a_figure_all_the_same(errors):
+    log = log_of(errors, [float("nan")] * len(errors))
+    figure = plot_learning_curves({"a": log, "b": log_of([0.3, 0.1])}, boxcar=5)
+    figure.canvas.draw()
+
+
+def test_a_boxcar_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="boxcar must be at least 1, got 0"):
+        plot_learning_curves({"a": log_of([1.0])}, boxcar=0)
