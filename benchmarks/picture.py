@@ -20,7 +20,7 @@ def main() -> None:
     rng = np.random.default_rng(3)
     noisy, clean, _ = noisy_pair(membranes((320, 320), rng), 60.0, rng)
     images = {
-        "noisy, 60 counts at the brightest pixel": noisy,
+        "noisy": noisy,
         "denoised": Denoiser("low").denoise(noisy),
         "truth": clean,
     }
