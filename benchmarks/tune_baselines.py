@@ -3,7 +3,7 @@
     python benchmarks/tune_baselines.py CORPUS
 
 Each strength is the one of a grid with the least mean MSE, results clipped to [0, 1], over
-two instances of each validation image. Prints what `emdn.baselines.STRENGTHS` holds,
+an instance of each validation image. Prints what `emdn.baselines.STRENGTHS` holds,
 and says where the best lies at an end of its grid.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     """Print the best strengths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--instances", type=int, default=28)
+    parser.add_argument("--instances", type=int, default=14)
     arguments = parser.parse_args()
     config = BenchmarkConfig(arguments.corpus, "val", arguments.instances, crop=256)
     for dose_range in config.dose_ranges:

@@ -3,6 +3,8 @@
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -192,8 +194,9 @@ def benchmark(
 ) -> None:
     """Score the shipped weights and classical filters on noise made by the paper's rule."""
     load_tensorflow()
-    from emdn.benchmark import BenchmarkConfig, markdown_table, read_rows, summarise
-    from emdn.benchmark import benchmark as score
+    with _extra("baselines"):
+        from emdn.benchmark import BenchmarkConfig, markdown_table, read_rows, summarise
+        from emdn.benchmark import benchmark as score
 
     try:
         config = BenchmarkConfig(folder, split.value, instances, crop, seed=seed)
@@ -211,7 +214,9 @@ def curve(
 ) -> None:
     """Draw the learning curves of trainings."""
     from emdn.log import read_log
-    from emdn.plots import plot_learning_curves
+
+    with _extra("book"):
+        from emdn.plots import plot_learning_curves
 
     try:
         logs = {str(run): read_log(run / "log.csv") for run in runs}
@@ -286,6 +291,16 @@ def _files_of(path: Path) -> list[Path]:
             f"{path}: holds no micrograph; files end in {', '.join(READABLE)}"
         )
     return files
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say how to install what an optional command imports."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        remedy = f'pip install "emdn[{name}]" (from a clone: ".[{name}]") brings it'
+        _fail(ModuleNotFoundError(f"{error.name} is not installed; {remedy}"))
 
 
 def _say(text: str, colour: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -327,3 +328,15 @@ def test_curves_that_cannot_be_drawn_are_one_line(arguments, message, trained, t
 
 def test_help_of_training_has_examples():
     assert "emdn train --config low-dose.yml -o runs/low" in run("train", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("benchmark", "emdn.benchmark", "baselines"), ("curve", "emdn.plots", "book")],
+)
+def test_what_an_extra_would_bring_is_named(tmp_path, monkeypatch, command, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)  # as if an import in it had failed
+    result = run(command, tmp_path, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 1
+    assert f'pip install "emdn[{extra}]"' in result.output
+    assert not (tmp_path / "out.csv").exists()
