@@ -284,11 +284,11 @@ STRENGTHS: dict[DoseRange, dict[str, float]] = {
         "Wiener, told": 1.4,
         "wavelet, told": 1,
         "Chambolle TV, told": 0.4,
-        "Bregman TV, told": 2.2,
+        "Bregman TV, told": 1.7,
         "NL means, told": 0.8,
         "Chambolle TV, stabilised": 0.4,
         "NL means, stabilised": 0.8,
-        "wavelet, stabilised": 1.2,
+        "wavelet, stabilised": 1.1,
     },
 }
 """Strengths by dose range, from ``benchmarks/tune_baselines.py``."""
