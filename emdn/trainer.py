@@ -1,6 +1,6 @@
 """One step of a training: gradients of parts of a batch, on one device or on many.
 
-batch --parts--> replicas --gradients, summed--> optimizer --> weights
+    batch --parts--> replicas --gradients, summed--> optimizer --> weights
 """
 
 import json
@@ -86,8 +86,8 @@ class Trainer:
         Returns
         -------
         loss, mse : scalar tensors
-            Means over the batch, or over this worker's share: of the loss without its L2
-            term, and of the squared error of outputs clipped to [0, 1].
+            Means over the batch: of the loss without its L2 term, and of the squared error
+            of outputs clipped to [0, 1].
         """
         self.optimizer.learning_rate.assign(self.config.rate(number))
         training = not self.config.freezes(number)
