@@ -1,9 +1,9 @@
 """Denoise electron micrographs with the network of Ede (2018).
 
     file --io--> counts (H, W) --scaling--> [0, 1] --noise--> noisy/clean pair
-         --layers, model--> network --losses--> weights
+         --data--> batches --layers, model--> network --losses, training--> weights
     any image --scaling--> --tiling.split--> tiles --network--> --tiling.merge-->
-         --scaling back--> image --metrics--> scores --plots--> figure
+         --scaling back--> image --metrics, baselines, benchmark--> table --plots--> figure
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()
