@@ -31,10 +31,10 @@ DOSES = {
     "ordinary": "scales of 200 to 2500 counts at the brightest pixel",
 }
 RECIPES = {
-    "low": "9000 steps of 8 crops of 128 x 128 pixels from random weights, then 1000 steps "
+    "low": "9000 steps of 8 crops of\n  128 x 128 pixels from random weights, then 1000 steps "
     "of 2 crops of 256 x 256",
-    "ordinary": "4500 steps of 8 crops of 128 x 128 pixels from the low-dose weights, then "
-    "1000 steps of 2 crops of 256 x 256",
+    "ordinary": "4500 steps of 8 crops of\n  128 x 128 pixels from the low-dose weights, "
+    "then 1000 steps of 2 crops of 256 x 256",
 }
 
 CARD = """\
@@ -45,11 +45,12 @@ processor. They are there so that everything can be tried, and will be replaced.
 
 - **Network**: `emdn.model.SMALL`, {parameters:,} trainable parameters, {macs:.2f} GMAC for
   512 x 512 pixels.
-- **Meant for**: shot noise at {dose}. It knows no other noise: no detector blur, no scan
-  distortion, no noise that binning or compression correlated.
-- **Recipe**: `benchmarks/train_first_weights.py`: {recipe}. Huberised MSE, Adam with beta1
-  0.5, a cosine of learning rates, averaged weights, batch normalisations frozen from
-  step 400 on.
+- **Meant for**: shot noise at {dose}.
+  It knows no other noise: no detector blur, no scan distortion, no noise that binning or
+  compression correlated.
+- **Recipe**: `benchmarks/train_first_weights.py`: {recipe}.
+  Huberised MSE, Adam with beta1 0.5, a cosine of learning rates, averaged weights, batch
+  normalisations frozen from step 400 on.
 - **Data**: 47 micrographs, half of them one series of coatings in backscattered SEM, others
   SEM and TEM of axons and cortex, TEM of polymer networks and atomic STEM, from the open
   repositories nasa/pretrained-microscopy-models (MIT), axondeepseg/data_axondeepseg_sem

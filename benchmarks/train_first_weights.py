@@ -1,13 +1,13 @@
 """Train the first weights that ship: SMALL, on a folder of micrographs and on formulas.
 
     python benchmarks/train_first_weights.py CORPUS runs/low-1 --steps 9000
-    python benchmarks/train_first_weights.py CORPUS runs/ordinary-1 --steps 6000 \
+    python benchmarks/train_first_weights.py CORPUS runs/ordinary-1 --steps 4500 \
         --dose-range ordinary --start runs/low-1/average.weights.h5 --rate 6e-4 --seed 2 \
         --freeze-at 0
-    python benchmarks/train_first_weights.py CORPUS runs/low-2 --steps 1500 \
+    python benchmarks/train_first_weights.py CORPUS runs/low-2 --steps 1000 \
         --start runs/low-1/average.weights.h5 --rate 2e-4 --side 256 --batch 2 --seed 1 \
         --freeze-at 0
-    python benchmarks/train_first_weights.py CORPUS runs/ordinary-2 --steps 1500 \
+    python benchmarks/train_first_weights.py CORPUS runs/ordinary-2 --steps 1000 \
         --dose-range ordinary --start runs/ordinary-1/average.weights.h5 --rate 2e-4 \
         --side 256 --batch 2 --seed 3 --freeze-at 0
 

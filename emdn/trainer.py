@@ -1,5 +1,7 @@
 """One step of a training: gradients of parts of a batch, on one device or on many.
 
+What parts and replicas find is added up, so that neither changes the result:
+
     batch --parts--> replicas --gradients, summed--> optimizer --> weights
 """
 

@@ -1,5 +1,6 @@
 """The denoiser keeps shape, units, mean and range, and refuses what is no image."""
 
+import hashlib
 import subprocess
 import sys
 import warnings
@@ -296,3 +297,9 @@ def test_public_names_are_listed_and_others_refused():
     assert all(getattr(emdn, name).__name__ == name for name in emdn.__all__)
     with pytest.raises(AttributeError, match="no attribute 'denoise'"):
         _ = emdn.denoise
+
+
+@pytest.mark.parametrize("dose", ["low", "ordinary"])
+def test_the_model_card_is_of_the_weights_that_ship(dose):
+    digest = hashlib.sha256((WEIGHTS / f"{dose}.keras").read_bytes()).hexdigest()
+    assert digest in (WEIGHTS / f"{dose}.md").read_text()
