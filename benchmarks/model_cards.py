@@ -31,8 +31,8 @@ DOSES = {
     "ordinary": "scales of 200 to 2500 counts at the brightest pixel",
 }
 RECIPES = {
-    "low": "9000 steps of 8 crops of\n  128 x 128 pixels from random weights, then 1000 steps "
-    "of 2 crops of 256 x 256",
+    "low": "9000 steps of 8 crops of\n  128 x 128 pixels from random weights, "
+    "then 1000 steps of 2 crops of 256 x 256",
     "ordinary": "4500 steps of 8 crops of\n  128 x 128 pixels from the low-dose weights, "
     "then 1000 steps of 2 crops of 256 x 256",
 }
