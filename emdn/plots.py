@@ -377,9 +377,14 @@ def _draw_tile(
 
 
 def _limits(*images: NDArray[np.float64]) -> tuple[float, float]:
-    """Return black and white for some images: all but 0.5 % of pixels at either end."""
+    """Return black and white for some images: all but 0.5 % of pixels at either end.
+
+    Where nearly all pixels are alike, as in a picture of a few dots, none saturates.
+    """
     values = np.concatenate([image.ravel() for image in images])
     low, high = np.percentile(values, [0.5, 99.5])
+    if low == high:
+        low, high = values.min(), values.max()
     return float(low), float(high)
 
 

@@ -272,3 +272,11 @@ def test_a_training_without_validation_has_a_figure_all_the_same(errors):
 def test_a_boxcar_of_nothing_is_refused():
     with pytest.raises(ValueError, match="boxcar must be at least 1, got 0"):
         plot_learning_curves({"a": log_of([1.0])}, boxcar=0)
+
+
+def test_a_few_dots_on_an_even_ground_are_seen():
+    """They are fewer than the pixels that saturate."""
+    dots = np.zeros((49, 49))
+    dots[::24, ::24] = 1
+    figure = show_images({"dots": dots})
+    assert figure.axes[0].images[0].get_clim() == (0.0, 1.0)
