@@ -34,7 +34,7 @@ from rich.progress import track
 
 from emdn.baselines import BASELINES, STRENGTHS, Image, Method, tuned_methods
 from emdn.denoiser import WEIGHTS, Denoiser, load_tensorflow
-from emdn.io import read_micrograph
+from emdn.io import read_micrograph, written_whole
 from emdn.metrics import mse, ssim
 from emdn.noise import DoseRange, noisy_pair, sample_scale
 
@@ -347,9 +347,8 @@ def _whole_instances(path: Path, methods: int) -> int:
     done = (len(whole) - 1) // methods
     kept = b"".join(whole[: 1 + done * methods])
     if len(kept) < path.stat().st_size:
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(kept)
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(kept)
     return done
 
 

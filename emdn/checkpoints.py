@@ -4,12 +4,13 @@ A checkpoint is a NumPy archive of named arrays, written beside its name and the
 Archives hold checksums, so damage is noticed; then the checkpoint before is used.
 """
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from emdn.io import written_whole
 
 PATTERN = "checkpoint-*.npz"
 KEPT = 2  # the newest, and one in case that it is damaged
@@ -36,15 +37,8 @@ def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
         If it can't be written; those before it stay.
     """
     path = folder / f"checkpoint-{step:09}.npz"
-    temporary = path.with_suffix(".part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{COUNT: np.array(len(state))}, **state)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{COUNT: np.array(len(state))}, **state)
     for old in sorted(folder.glob(PATTERN))[:-KEPT]:
         old.unlink()
     return path

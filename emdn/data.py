@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.io import READABLE, MicrographError, read_micrograph
+from emdn.io import READABLE, MicrographError, read_micrograph, written_whole
 from emdn.noise import DoseRange, noisy_pair, sample_scale
 
 Split = Literal["train", "val", "test"]
@@ -214,12 +214,10 @@ def describe(records: Sequence[Record]) -> list[str]:
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
     """Write records as a CSV file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="") as file:
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Record._fields)
         writer.writerows(records)
-    temporary.replace(path)
 
 
 def read_manifest(path: Path) -> list[Record]:

@@ -308,6 +308,27 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
         raise MicrographError(f"{path}: {fault}") from error
 
 
+@contextmanager
+def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
+    """Give a path to write to, whose file then takes the place of another, or vanishes.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be replaced. Where writing fails, it stays as it was.
+    beside : str
+        Name of the file to write in the same folder; by default with the suffix .part.
+    """
+    temporary = path.with_name(beside) if beside else path.with_suffix(".part")
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _by_suffix(table: dict[str, Any], path: Path) -> Any:
     suffix, known = path.suffix.lower(), " ".join(table)
     _refuse_if(suffix not in table, f"has an unknown suffix; use one of {known}")
@@ -412,11 +433,6 @@ def write_micrograph(
         taken = path.exists() and not overwrite
         _refuse_if(taken, "exists already; pass overwrite=True to replace it")
         # numpy.save wants the suffix, and in lower case.
-        temporary = path.with_name(f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}")
-        try:
+        beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"
+        with written_whole(path, beside=beside) as temporary:
             writer(temporary, _checked(np.asarray(image)), metadata)
-            with temporary.open("r+b") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.io import write_micrograph
+from emdn.io import write_micrograph, written_whole
 
 COLUMNS: tuple[str, ...] = ("step", "seconds", "rate", "loss", "mse", "val_mse", "val_ssim")
 
@@ -94,12 +94,10 @@ class Log:
 
     def _start(self, rows: list[dict[str, float]]) -> None:
         """Write a log of the rows that stay, whole or not at all."""
-        temporary = self.path.with_suffix(".part")
-        with temporary.open("w", newline="") as file:
+        with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)
 
     def _open_board(self) -> Any:
         if not importlib.util.find_spec("tensorboard"):

@@ -42,6 +42,7 @@ from emdn.data import (
     survey,
     write_manifest,
 )
+from emdn.io import written_whole
 from emdn.log import Log
 from emdn.metrics import mse, ssim
 from emdn.model import build_model, count_macs
@@ -277,9 +278,8 @@ def _save_weights(trainer: Trainer, path: Path) -> Path:
     model = build_model(trainer.config.model)
     model.set_weights([np.asarray(each) for each in trainer.model.weights])
     if _chief():
-        temporary = path.with_name(f".{path.name}.part.keras")
-        model.save(temporary)
-        temporary.replace(path)
+        with written_whole(path, beside=f"{path.stem}.part.keras") as temporary:
+            model.save(temporary)
     return path
 
 
@@ -304,9 +304,8 @@ def _settle_recipe(config: TrainingConfig, folder: Path) -> None:
             f"{folder}: holds checkpoints, but no recipe.json; choose another"
         )
     elif _chief():
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(now, indent=1) + "\n")
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(now, indent=1) + "\n")
 
 
 def _fixed(config: TrainingConfig, recipe: dict[str, Any]) -> dict[str, Any]:
