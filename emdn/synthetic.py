@@ -66,7 +66,7 @@ def lattice(
     # Columns at a grain boundary are out of line along the beam, so they blur and fade.
     order = 1 - 0.6 * np.exp(-((border / (0.6 * spacing)) ** 2))
     thickness = 1 + 0.12 * _slow(shape, rng, 120) + 0.02 * _slow(shape, rng, 6)
-    return _to_unit(thickness * (0.3 + order * crystal))
+    return to_unit(thickness * (0.3 + order * crystal))
 
 
 def particles(
@@ -103,7 +103,7 @@ def particles(
     _require_fraction(coverage=coverage)
     depth = contrast * _projected_particles(shape, rng, radius, coverage)
     support = 0.1 * _slow(shape, rng, 90) + 0.035 * _speckle(shape, rng, 0.3, rings=1.5)
-    return _to_unit(np.exp(-depth - support))
+    return to_unit(np.exp(-depth - support))
 
 
 def membranes(
@@ -146,7 +146,7 @@ def membranes(
     _add_organelles(tissue, room, rng, size=0.16 * cell, cristae=True)
     room = np.where(_slow(shape, rng, cell) > 0.3, room, 0)  # vesicles gather in clouds
     _add_organelles(tissue, room, rng, size=0.05 * cell, cristae=False)
-    return _to_unit(np.tanh(2 * tissue - 1))  # film and detector saturate softly
+    return to_unit(np.tanh(2 * tissue - 1))  # film and detector saturate softly
 
 
 def film(
@@ -178,7 +178,7 @@ def film(
     True
     """
     _require_positive(cutoff=cutoff, rings=rings)
-    return _to_unit(_speckle(shape, rng, cutoff, rings) + 0.4 * _slow(shape, rng, 80))
+    return to_unit(_speckle(shape, rng, cutoff, rings) + 0.4 * _slow(shape, rng, 80))
 
 
 KINDS: dict[str, Callable[..., Image]] = {
@@ -339,7 +339,7 @@ def _window(
 
 def _slow(shape: tuple[int, int], rng: np.random.Generator, size: float) -> Field:
     """Draw a smooth field of mean 0 and deviation 1, with blobs of about `size` pixels."""
-    return _texture(shape, rng, lambda frequency: np.exp(-1.2 * (size * frequency) ** 2))
+    return filtered_noise(shape, rng, lambda f: np.exp(-1.2 * (size * f) ** 2))
 
 
 def _speckle(
@@ -351,10 +351,10 @@ def _speckle(
         square = (frequency / cutoff) ** 2
         return np.sin(np.pi * rings * square) * np.maximum(1 - square, 0)
 
-    return _texture(shape, rng, transfer)
+    return filtered_noise(shape, rng, transfer)
 
 
-def _texture(
+def filtered_noise(
     shape: tuple[int, int], rng: np.random.Generator, transfer: Callable[[Field], Field]
 ) -> Field:
     """Filter white noise by a function of frequency (cycles per pixel); deviation 1."""
@@ -367,7 +367,7 @@ def _texture(
     return field / (field.std() or 1)
 
 
-def _to_unit(image: Field) -> Image:
+def to_unit(image: Field) -> Image:
     """Stretch an image to [0, 1]; a constant one becomes 0."""
     image = (image - image.min()).astype(np.float32)
     return image / (image.max() or np.float32(1))
