@@ -240,6 +240,75 @@ def upsample(x: Tensor, config: ModelConfig) -> Tensor:
     return activate(x, config)
 
 
+@keras.saving.register_keras_serializable(package="emdn")
+class Stabilise(layers.Layer):
+    """Make shot noise the same in all pixels and at all doses: the Anscombe transform.
+
+    Images in [0, 1], of which 1 stands for `counts`, become ``2 sqrt(x counts + 3/8)``,
+    whose noise has a deviation of 1, divided by `UNIT`.
+    """
+
+    UNIT = 5.0  # so that most values are of the order of 1 to 10
+
+    def call(self, image: Tensor, counts: Tensor) -> Tensor:
+        """Return stabilised (N, H, W, 1) images for counts of shape (N,)."""
+        electrons = ops.maximum(image * _each_image(counts), 0.0)
+        return ops.sqrt(electrons + 3 / 8) * (2 / self.UNIT)
+
+
+@keras.saving.register_keras_serializable(package="emdn")
+class Unstabilise(layers.Layer):
+    """Return stabilised images to [0, 1], by plain algebra.
+
+    The mean of a root is not the root of a mean; a network in between learns what is
+    missing, since its loss is that of the images that come out here.
+    """
+
+    def call(self, stabilised: Tensor, counts: Tensor) -> Tensor:
+        """Return (N, H, W, 1) images of which 1 stands for counts of shape (N,)."""
+        root = ops.maximum(stabilised * (Stabilise.UNIT / 2), 0.0)
+        return (root * root - 3 / 8) / _each_image(counts)
+
+
+def _each_image(counts: Tensor) -> Tensor:
+    return ops.reshape(counts, (-1, 1, 1, 1))
+
+
+@keras.saving.register_keras_serializable(package="emdn")
+class SpaceToDepth(layers.Layer):
+    """Take each 2 x 2 pixels for four channels of one."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return (N, H / 2, W / 2, 4 C) for (N, H, W, C)."""
+        return tf.nn.space_to_depth(x, 2)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Return the halved sides; unknown ones stay unknown."""
+        count, *sides, channels = input_shape
+        return (count, *(side and side // 2 for side in sides), 4 * channels)
+
+
+@keras.saving.register_keras_serializable(package="emdn")
+class DepthToSpace(layers.Layer):
+    """Take four channels of each pixel for 2 x 2 pixels of one channel."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return (N, 2 H, 2 W, C / 4) for (N, H, W, C)."""
+        return tf.nn.depth_to_space(x, 2)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Return the doubled sides; unknown ones stay unknown."""
+        count, *sides, channels = input_shape
+        return (count, *(side and 2 * side for side in sides), channels // 4)
+
+
+def residual_block(x: Tensor) -> Tensor:
+    """Two 3 x 3 convolutions beside the identity, without normalisation."""
+    features = x.shape[-1]
+    inner = layers.Conv2D(features, 3, padding="same", activation="relu")(x)
+    return layers.Add()([x, layers.Conv2D(features, 3, padding="same")(inner)])
+
+
 def output_conv(x: Tensor, config: ModelConfig) -> Tensor:
     """Make the denoised image of one channel."""
     x = layers.Conv2D(1, 3, padding="same")(x)

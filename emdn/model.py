@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 
 from emdn.layers import (
     BilinearUpsampling,
+    DepthToSpace,
     FusedBatchNormalization,
     ModelConfig,
+    SpaceToDepth,
+    Stabilise,
+    Unstabilise,
     aspp,
     decoder_block,
     entry_block,
     middle_block,
     output_conv,
+    residual_block,
     upsample,
 )
 
@@ -78,16 +83,49 @@ class ShallowConfig:
     batch_norm_decay: float = 0.99
 
 
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a U-Net of residual blocks that predicts the noise of stabilised counts.
+
+    Plain convolutions without batch normalisation: on a processor they take less time
+    than a tenth of their work in separable ones, which wait for memory.
+
+    Parameters
+    ----------
+    features : tuple of int
+        Channels at strides 2, 4, 8 and so on.
+    blocks : tuple of int
+        Residual blocks at each of these strides, as many down as up again.
+    stabilised : bool
+        Work on the Anscombe transform of the counts: then the network takes two inputs,
+        the image and the counts that its 1 stands for. Otherwise it is as blind as the
+        paper's.
+
+    References
+    ----------
+    O. Ronneberger, P. Fischer and T. Brox, "U-Net: convolutional networks for biomedical
+    image segmentation", MICCAI (2015), 234-241.
+    """
+
+    features: tuple[int, ...] = (64, 96, 128)
+    blocks: tuple[int, ...] = (2, 2, 2)
+    stabilised: bool = True
+
+
+AnyConfig = ModelConfig | ShallowConfig | UNetConfig
+
 SHALLOW = ShallowConfig()
-MODELS: dict[str, ModelConfig | ShallowConfig] = {
+UNET = UNetConfig()
+MODELS: dict[str, AnyConfig] = {
     "PAPER": PAPER,
     "SMALL": SMALL,
     "TINY": TINY,
     "SHALLOW": SHALLOW,
+    "UNET": UNET,
 }
 
 
-def build_model(config: ModelConfig | ShallowConfig = PAPER) -> keras.Model:
+def build_model(config: AnyConfig = PAPER) -> keras.Model:
     """Build a network with random weights.
 
     Kernels are drawn by Xavier's uniform rule and biases are zero, Keras's defaults and the
@@ -95,16 +133,19 @@ def build_model(config: ModelConfig | ShallowConfig = PAPER) -> keras.Model:
 
     Parameters
     ----------
-    config : ModelConfig or ShallowConfig
+    config : ModelConfig, ShallowConfig or UNetConfig
         Sizes and variants.
 
     Returns
     -------
     keras.Model
         Takes and returns float32 images of shape (N, H, W, 1), H and W multiples of 16,
-        scaled to about [0, 1].
+        scaled to about [0, 1]. One that works on stabilised counts takes a list of images
+        and of the counts that their 1 stands for, shape (N,); 0 then stands for no counts.
     """
     image = keras.Input((None, None, 1), name="noisy")
+    if isinstance(config, UNetConfig):
+        return _u_net(image, config)
     shallow = isinstance(config, ShallowConfig)
     output = _stack(image, config) if shallow else _encode_and_decode(image, config)
     return keras.Model(image, output, name="denoiser")
@@ -140,6 +181,42 @@ def _stack(image: Any, config: ShallowConfig) -> Any:
     return layers.Subtract()([image, layers.Conv2D(1, 3, padding="same")(x)])
 
 
+def _u_net(image: Any, config: UNetConfig) -> keras.Model:
+    """Take the noise off an image, or off its stabilised counts."""
+    if not config.stabilised:
+        return keras.Model(image, _take_off(image, config), name="denoiser")
+    counts = keras.Input((), name="counts")
+    stabilised = Stabilise(dtype="float32")(image, counts)
+    output = Unstabilise(dtype="float32")(_take_off(stabilised, config), counts)
+    return keras.Model([image, counts], output, name="denoiser")
+
+
+def _take_off(image: Any, config: UNetConfig) -> Any:
+    """Subtract what residual blocks at several strides take for noise.
+
+    The two ends are float32 in any case: an image in half precision has more rounding
+    than noise.
+    """
+    x = SpaceToDepth(dtype="float32")(image)
+    x = layers.Conv2D(config.features[0], 3, padding="same", dtype="float32")(x)
+    skips: list[Any] = []
+    for features, blocks in zip(config.features, config.blocks, strict=True):
+        if skips:
+            x = layers.Conv2D(features, 2, strides=2)(x)
+        for _ in range(blocks):
+            x = residual_block(x)
+        skips.append(x)
+    for skip, blocks in zip(skips[-2::-1], config.blocks[-2::-1], strict=True):
+        x = layers.Conv2DTranspose(skip.shape[-1], 2, strides=2)(x)
+        x = layers.Add()([x, skip])
+        for _ in range(blocks):
+            x = residual_block(x)
+    # From zeros: the network begins as the identity, not with noise of its own.
+    last = layers.Conv2D(4, 3, padding="same", kernel_initializer="zeros", dtype="float32")
+    noise = last(x)
+    return layers.Subtract(dtype="float32")([image, DepthToSpace(dtype="float32")(noise)])
+
+
 def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
     """Count the multiply-accumulate operations (MAC) of all convolutions.
 
@@ -160,11 +237,11 @@ def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
     """
     kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
     convs = [layer for layer in model.layers if isinstance(layer, kinds)]
-    features = keras.Model(model.input, [conv.output for conv in convs])
+    features = keras.Model(model.inputs, [conv.output for conv in convs])
+    inputs = [(1, *shape, 1), (1,)][: len(model.inputs)]
+    outputs = features.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
     macs = 0
-    for conv, output in zip(
-        convs, features.compute_output_shape((1, *shape, 1)), strict=True
-    ):
+    for conv, output in zip(convs, outputs, strict=True):
         uses = output[1] * output[2]  # of each weight in the kernel
         if isinstance(conv, layers.Conv2DTranspose):  # it visits input pixels instead
             uses //= conv.strides[0] * conv.strides[1]

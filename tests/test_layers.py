@@ -8,10 +8,15 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from emdn.baselines import anscombe
 from emdn.layers import (
     BilinearUpsampling,
+    DepthToSpace,
     FusedBatchNormalization,
     ModelConfig,
+    SpaceToDepth,
+    Stabilise,
+    Unstabilise,
     activate,
     aspp,
     conv,
@@ -21,6 +26,7 @@ from emdn.layers import (
     normalise,
     output_conv,
     pool_and_upsample,
+    residual_block,
     separable_conv,
     upsample,
 )
@@ -273,3 +279,89 @@ def test_the_output_is_confined_only_by_relu6(output, ends):
         convolutions(model)[0].bias.assign([bias])
         images = predict(model, np.zeros((1, 4, 4, 2)))
         np.testing.assert_allclose(images, np.full((1, 4, 4, 1), end))
+
+
+# Stabilised counts.
+
+
+def test_stabilised_images_are_anscombes_transform_of_their_counts(rng):
+    """Each image has counts of its own; what lies below zero has none."""
+    images = rng.uniform(-0.1, 1.2, size=(3, 8, 6, 1)).astype(np.float32)
+    counts = np.array([1.0, 40.0, 2500.0], np.float32)
+    electrons = np.maximum(images, 0) * counts.reshape(3, 1, 1, 1)
+    expected = anscombe(electrons) / Stabilise.UNIT
+    np.testing.assert_allclose(Stabilise()(images, counts), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [10.0, 30.0, 1000.0])
+def test_shot_noise_has_the_same_deviation_in_all_stabilised_images(rate, rng):
+    """Whatever part of the brightest pixel's counts it is of."""
+    electrons = rng.poisson(rate, size=(1, 300, 300, 1)).astype(np.float32)
+    for share in (0.1, 1.0):
+        at_1 = np.array([rate / share], np.float32)
+        stabilised = np.asarray(Stabilise()(electrons / at_1, at_1))
+        assert stabilised.std() == pytest.approx(1 / Stabilise.UNIT, rel=0.03)
+
+
+def test_unstabilise_undoes_stabilise(rng):
+    images = rng.uniform(size=(3, 8, 6, 1)).astype(np.float32)
+    counts = np.array([1.0, 40.0, 2500.0], np.float32)
+    again = Unstabilise()(Stabilise()(images, counts), counts)
+    np.testing.assert_allclose(again, images, atol=1e-5)
+
+
+def test_what_lies_below_the_darkest_root_does_not_come_back_as_light(rng):
+    """Squared, a negative root would."""
+    roots = -rng.uniform(0, 2, size=(2, 4, 4, 1)).astype(np.float32)
+    counts = np.array([10.0, 100.0], np.float32)
+    back = np.asarray(Unstabilise()(roots, counts))
+    darkest = np.broadcast_to(-3 / 8 / counts.reshape(2, 1, 1, 1), back.shape)
+    np.testing.assert_allclose(back, darkest, rtol=1e-6)
+
+
+# Pixels as channels.
+
+
+def test_each_2_x_2_pixels_become_four_channels(rng):
+    images = rng.uniform(size=(2, 6, 10, 3)).astype(np.float32)
+    folded = np.asarray(SpaceToDepth()(images))
+    assert folded.shape == (2, 3, 5, 12)
+    corners = [images[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    np.testing.assert_array_equal(folded, np.concatenate(corners, axis=-1))
+
+
+def test_channels_become_pixels_and_the_same_again(rng):
+    images = rng.uniform(size=(2, 6, 10, 3)).astype(np.float32)
+    np.testing.assert_array_equal(DepthToSpace()(SpaceToDepth()(images)), images)
+    channels = rng.uniform(size=(2, 3, 5, 8)).astype(np.float32)
+    np.testing.assert_array_equal(SpaceToDepth()(DepthToSpace()(channels)), channels)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 6, 10, 4), (None, None, 10, 4), (None, None, None, 8)]
+)
+def test_shapes_are_told_as_far_as_they_are_known(shape):
+    """By what happens to an image wherever a side is unknown."""
+    count, height, width, features = shape
+    known = np.zeros((count or 1, height or 6, width or 6, features), np.float32)
+    for layer in (SpaceToDepth(), DepthToSpace()):
+        found = layer.compute_output_shape(shape)
+        expected = layer(known).shape
+        assert found[-1] == expected[-1]
+        for before, told, side in zip(shape[:-1], found[:-1], expected[:-1], strict=True):
+            assert told == (side if before else None)
+
+
+def test_a_residual_block_adds_to_what_it_gets(rng):
+    """Nothing where its last kernel is zero; all of its own kernels are 3 x 3."""
+    model = network(residual_block, 5)
+    images = rng.normal(size=(2, 8, 6, 5)).astype(np.float32)
+    assert not np.allclose(predict(model, images), images)
+    first, last = convolutions(model)
+    inner = keras.Model(model.input, first.output)
+    assert predict(inner, images).min() == 0  # a ReLU
+    difference = predict(model, images) - images
+    assert difference.min() < -0.01  # and none at the end
+    last.kernel.assign(np.zeros(last.kernel.shape))
+    np.testing.assert_array_equal(predict(model, images), images)
+    assert trainable(model) == 2 * (9 * 5 * 5 + 5)
