@@ -22,15 +22,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from emdn.io import READABLE, MicrographError, read_micrograph, written_whole
-from emdn.noise import DoseRange, noisy_pair, sample_scale
+from emdn.noise import DoseRange, add_shot_noise, noisy_pair, sample_scale
+from emdn.scaling import Scaling
+from emdn.scenes import scene
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 MOST_LOST = 0.01  # share of files that may be unreadable
 ACTIVE = 64  # micrographs that crops are taken from at a time
+INVERTED, BLURRED, PARTIAL, MISTOLD = 0.25, 0.25, 0.5, 0.2  # shares of augmented crops
 SYMMETRIES = 8  # of the square: four rotations, each mirrored or not
 
 
@@ -45,7 +50,7 @@ class DataConfig:
         not. A ``manifest.csv`` in it, with columns file, source and, if wanted, split,
         tells which belong together; without one a source is a subfolder, or else a single
         file. Subfolders train, val and test are splits.
-    dose_range : {"low", "ordinary"}
+    dose_range : {"low", "ordinary", "any"}
         Distribution of the scale, see `emdn.noise.sample_scale`.
     crop : int
         Side of a training crop in pixels, a multiple of 16.
@@ -66,6 +71,11 @@ class DataConfig:
         spare the disk, where the folder is larger than memory.
     cache : float
         Memory for micrographs, in GB.
+    scenes : float
+        Share of crops that are of random scenes, see `emdn.scenes`, in training only.
+    augment : bool
+        Change magnification, contrast, brightness and sharpness of training crops at
+        random, see `augmented`.
     """
 
     folder: Path = field(metadata={"free": True})
@@ -78,6 +88,8 @@ class DataConfig:
     source_exponent: float = 1.0
     crops_per_visit: int = 4
     cache: float = field(default=2.0, metadata={"free": True})
+    scenes: float = 0.0
+    augment: bool = False
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % 16:
@@ -88,6 +100,8 @@ class DataConfig:
             raise ValueError(
                 f"crops_per_visit must be at least 1, got {self.crops_per_visit}"
             )
+        if not 0 <= self.scenes <= 1:
+            raise ValueError(f"scenes must be a share from 0 to 1, got {self.scenes}")
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1):
             raise ValueError(f"fractions must be three that add to 1, got {self.fractions}")
 
@@ -230,6 +244,24 @@ def read_manifest(path: Path) -> list[Record]:
         ]
 
 
+class Pair(NamedTuple):
+    """What a network is trained on.
+
+    Parameters
+    ----------
+    noisy, clean : (crop, crop) float32 array
+        Noisy is in [0, 1], and clean is what is expected there: of the same mean, or, in an
+        `augmented` pair, of the same mean but for the noise.
+    counts : float32
+        What 1 stands for in the noisy crop, or nearly so where an `augmented` pair is to
+        teach that it may be misjudged; 0 stands for none.
+    """
+
+    noisy: NDArray[np.float32]
+    clean: NDArray[np.float32]
+    counts: np.float32
+
+
 class Sampler:
     """Makes training pairs of one split, each from its number alone.
 
@@ -266,35 +298,56 @@ class Sampler:
         self.lost: set[str] = set()
         self.fault: ValueError | None = None  # what stopped a thread that makes pairs
         self._images = _Cache(self._read, config.cache * 1e9)
+        self._scenes = _Cache(self._draw, 2 * ACTIVE * 16 * config.crop**2)
 
-    def pair(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return noisy and clean (crop, crop) float32 arrays in [0, 1]."""
+    def pair(self, number: int) -> Pair:
+        """Return the pair of a number, always the same."""
         rng = np.random.default_rng([*self.key, 0, number])
         crop = self.crop(number, rng)
-        noisy, clean, _ = noisy_pair(crop, sample_scale(self.config.dose_range, rng), rng)
-        return noisy, clean
+        scale = sample_scale(self.config.dose_range, rng)
+        if self.config.augment and self.key[1] == 0:
+            return augmented(crop, self.config.crop, scale, rng)
+        noisy, clean, scaling = noisy_pair(crop, scale, rng)
+        return Pair(noisy, clean, np.float32(scaling.scale))
 
     def crop(self, number: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return a random crop in one of the eight symmetries, in the file's units."""
+        """Return a random crop in one of the eight symmetries, in the image's units.
+
+        Where magnification is to be changed, its side is between two thirds and the double
+        of a training crop's.
+        """
         image = self._image(number)
         side = self.config.crop
+        if self.config.augment and self.key[1] == 0:
+            largest = min(*image.shape[-2:], 2 * side)
+            side = int(np.clip(side * np.exp(rng.normal(0, 0.4)), side / 1.5, largest))
         y, x = (rng.integers(length - side + 1) for length in image.shape[-2:])
         frame = image[rng.integers(len(image))] if image.ndim == 3 else image
         return symmetric(frame[y : y + side, x : x + side], int(rng.integers(SYMMETRIES)))
 
     def _image(self, number: int) -> NDArray[np.float32]:
-        """Return the micrograph of a number, or of another draw where it became unreadable.
+        """Return what a number is cropped from: a scene or a micrograph.
 
-        Numbers visit `ACTIVE` micrographs in turn, a few times each, before they move on.
+        Numbers visit `ACTIVE` images in turn, a few times each, before they move on. Where
+        a micrograph became unreadable, another is drawn.
         """
-        visit = number // (ACTIVE * self.config.crops_per_visit)
-        rng = np.random.default_rng([*self.key, 1, number % ACTIVE, visit])
+        visit, place = number // (ACTIVE * self.config.crops_per_visit), number % ACTIVE
+        rng = np.random.default_rng([*self.key, 1, place, visit])
+        share = self.config.scenes if self.key[1] == 0 else 0
+        if share and rng.random() < share:  # a share of 0 leaves the draws below alone
+            return self._scenes(f"{visit} {place}")
         while True:
             record = self.records[int(rng.choice(len(self.records), p=self._chances))]
             try:
                 return self._images(record.file)
             except MicrographError as error:
                 self._lose(record, error)
+
+    def _draw(self, name: str) -> NDArray[np.float32]:
+        """Draw the scene of a visit and a place."""
+        visit, place = map(int, name.split())
+        side = 2 * self.config.crop
+        return scene((side, side), np.random.default_rng([*self.key, 2, place, visit]))
 
     def _lose(self, record: Record, error: MicrographError) -> None:
         """Remember a file that was readable once; too many of them stop the training."""
@@ -348,7 +401,8 @@ def pairs(
     Returns
     -------
     tf.data.Dataset
-        Endless, of noisy and clean (batch / workers, crop, crop, 1) float32 tensors.
+        Endless, of noisy and clean (batch / workers, crop, crop, 1) float32 tensors, and of
+        the counts that 1 stands for, (batch / workers,).
     """
     import tensorflow as tf
 
@@ -359,11 +413,12 @@ def pairs(
 
     def make(count: Any) -> Any:
         number = (first + count // local) * batch + worker * local + count % local
-        images = tf.numpy_function(sampler.pair, [number], [tf.float32, tf.float32])
-        return [tf.reshape(image, (side, side, 1)) for image in images]
+        noisy, clean, counts = tf.numpy_function(sampler.pair, [number], 3 * [tf.float32])
+        shaped = (tf.reshape(image, (side, side, 1)) for image in (noisy, clean))
+        return (*shaped, tf.reshape(counts, ()))
 
     made = tf.data.Dataset.range(np.iinfo(np.int64).max).map(
-        lambda count: tuple(make(count)),
+        make,
         num_parallel_calls=threads or os.cpu_count(),
         deterministic=True,
     )
@@ -371,6 +426,46 @@ def pairs(
     # Else one thread of a pool that the device's own work fills would make the pairs.
     options.threading.private_threadpool_size = threads or os.cpu_count()
     return made.batch(local).prefetch(2).with_options(options)
+
+
+def augmented(
+    crop: NDArray[np.float32], side: int, scale: float, rng: np.random.Generator
+) -> Pair:
+    """Make a pair of a crop whose magnification, contrast and sharpness are changed.
+
+    It is resized, bent by a gamma, sometimes inverted or blurred, and for half of the
+    pairs fills only a part of the range, as a tile of a large image does. For a fifth of
+    the pairs the counts are told wrong, as measured ones are, by 20 % or so.
+
+    Parameters
+    ----------
+    crop : (h, h) array
+        Of any size, in any units.
+    side : int
+        Of the pair.
+    scale : float
+        Counts at the brightest pixel of the image that the crop stands for.
+    rng : numpy.random.Generator
+        Source of randomness.
+    """
+    image: Any = Image.fromarray(Scaling.of_range(crop).apply(crop))
+    if crop.shape != (side, side):
+        image = image.resize((side, side), Image.Resampling.BICUBIC)
+    clean = np.clip(np.asarray(image), 0, 1) ** np.exp(rng.normal(0, 0.3))
+    if rng.random() < INVERTED:
+        clean = 1 - clean
+    if rng.random() < BLURRED:
+        clean = gaussian_filter(clean, rng.uniform(0.3, 1.5))
+    clean = Scaling.of_range(clean).apply(clean)
+    if rng.random() < PARTIAL:
+        span = rng.uniform(0.15, 1)
+        clean = clean * span + rng.uniform(0, 1 - span)
+    counts = add_shot_noise(np.clip(clean, 0, 1), scale, rng)
+    # The whole image's brightest pixel lies about so far above what is expected there.
+    brightest = max(counts.max(), scale + rng.uniform(1, 4) * math.sqrt(scale))
+    unit = np.float32(brightest if rng.random() < PARTIAL else counts.max() or 1)
+    told = unit * np.float32(np.exp(rng.normal(0, 0.2)) if rng.random() < MISTOLD else 1)
+    return Pair(counts / unit, (clean * (scale / unit)).astype(np.float32), told)
 
 
 def shrink(image: NDArray, factor: int) -> NDArray[np.float32]:

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from emdn import data
 from emdn.data import (
     ACTIVE,
+    PARTIAL,
     SPLITS,
     SYMMETRIES,
     DataConfig,
     Record,
     Sampler,
+    augmented,
     describe,
     noise_to_signal,
     pairs,
@@ -29,6 +32,8 @@ from emdn.data import (
     write_manifest,
 )
 from emdn.io import write_micrograph
+from emdn.noise import ORDINARY_HIGH
+from emdn.synthetic import membranes
 
 ALL_TRAIN = (1.0, 0.0, 0.0)
 
@@ -72,6 +77,10 @@ def drawn(sampler, numbers):
     """Return which of the `levels` images the crops of some numbers are from."""
     rng = np.random.default_rng(0)
     return [int(sampler.crop(number, rng).min() / 10 + 0.01) for number in numbers]
+
+
+KINDS_OF_PAIRS = [{}, {"augment": True}, {"scenes": 0.5}, {"scenes": 0.5, "augment": True}]
+"""Settings that decide on what pairs are of."""
 
 
 def splits_of(records):
@@ -170,7 +179,7 @@ def sampler(tmp_path):
 
 def test_pairs_are_float32_in_0_to_1_of_equal_means(sampler):
     for number in range(50):
-        noisy, clean = sampler.pair(number)
+        noisy, clean, _ = sampler.pair(number)
         for image in (noisy, clean):
             assert image.shape == (16, 16)
             assert image.dtype == np.float32
@@ -179,19 +188,33 @@ def test_pairs_are_float32_in_0_to_1_of_equal_means(sampler):
         assert noisy.mean() == pytest.approx(clean.mean(), rel=1e-5)
 
 
-def test_a_pair_is_a_function_of_seed_and_number_alone(sampler):
+def test_counts_are_what_1_stands_for(sampler):
+    """Whole numbers of electrons, the most of them at 1."""
+    for number in range(50):
+        noisy, _, at_1 = sampler.pair(number)
+        assert at_1.dtype == np.float32
+        assert at_1 == round(at_1) > 25
+        np.testing.assert_allclose(noisy * at_1, np.round(noisy * at_1), atol=1e-3)
+
+
+@pytest.mark.parametrize("changes", KINDS_OF_PAIRS, ids=str)
+def test_a_pair_is_a_function_of_seed_and_number_alone(changes, sampler):
     """Not of the order, of what was asked before, of the thread or of the Sampler."""
+    config = replace(sampler.config, **changes)
+    first, other = (Sampler(sampler.records, config) for _ in range(2))
     numbers = [0, 1, 17, 64, 65, 5000, 10**12]
-    expected = {number: sampler.pair(number) for number in numbers}
-    other = Sampler(sampler.records, sampler.config)
+    expected = {number: first.pair(number) for number in numbers}
     with ThreadPoolExecutor(4) as pool:
         shuffled = numbers[::-1] * 5
-        again = [*map(sampler.pair, shuffled), *pool.map(other.pair, shuffled)]
+        again = [*map(first.pair, shuffled), *pool.map(other.pair, shuffled)]
     for number, pair in zip(shuffled * 2, again, strict=True):
-        np.testing.assert_array_equal(pair, expected[number])
+        for found, array in zip(pair, expected[number], strict=True):
+            np.testing.assert_array_equal(found, array)
 
 
-def test_other_numbers_seeds_and_splits_give_other_pairs(sampler):
+@pytest.mark.parametrize("changes", KINDS_OF_PAIRS, ids=str)
+def test_other_numbers_seeds_and_splits_give_other_pairs(changes, sampler):
+    sampler = Sampler(sampler.records, replace(sampler.config, **changes))
     renamed = [record._replace(split="val") for record in sampler.records]
     samplers = [
         sampler,
@@ -206,7 +229,7 @@ def test_the_same_crop_gets_fresh_noise_each_time(tmp_path):
     """The image has one place for a crop and looks alike in all symmetries."""
     y, x = np.indices((16, 16)) - 7.5
     sampler = sampler_of({"a.npy": np.exp(-(y**2 + x**2) / 30).astype("f4")}, tmp_path)
-    noisy, clean = zip(*map(sampler.pair, range(20)), strict=True)
+    noisy, clean, _ = zip(*map(sampler.pair, range(20)), strict=True)
     assert len({each.tobytes() for each in noisy}) == 20
     shapes = np.stack([each / each.max() for each in clean])
     np.testing.assert_allclose(shapes, shapes[:1].repeat(20, axis=0), atol=1e-5)
@@ -216,9 +239,192 @@ def test_ordinary_doses_are_less_noisy_than_low_ones(sampler):
     ordinary = Sampler(sampler.records, replace(sampler.config, dose_range="ordinary"))
 
     def error(each):
-        return np.mean([np.square(np.subtract(*each.pair(n))).mean() for n in range(50)])
+        found = (each.pair(n) for n in range(50))
+        return np.mean([np.square(pair.noisy - pair.clean).mean() for pair in found])
 
     assert error(ordinary) < error(sampler) / 3
+
+
+# Augmented pairs.
+
+
+@pytest.fixture
+def many():
+    """Return augmented pairs of 64 x 64 pixels, whose counts are told as they are."""
+    image, rng = membranes((128, 128), np.random.default_rng(0)), np.random.default_rng(1)
+    scales = np.exp(rng.uniform(np.log(25), np.log(ORDINARY_HIGH), 300))
+    sides = rng.integers(43, 129, 300)
+    crops = [image[:side, :side] for side in sides]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "MISTOLD", 0.0)
+        return [
+            augmented(crop, 64, scale, rng)
+            for crop, scale in zip(crops, scales, strict=True)
+        ]
+
+
+def test_augmented_pairs_are_float32_of_the_side_asked_for(many):
+    for noisy, clean, at_1 in many:
+        assert noisy.shape == clean.shape == (64, 64)
+        assert noisy.dtype == clean.dtype == at_1.dtype == np.float32
+        assert 0 <= noisy.min() < noisy.max() <= 1
+        assert 0 <= clean.min() < clean.max() < 1.5
+
+
+def test_the_noise_of_augmented_pairs_is_shot_noise_around_the_clean_image(many):
+    """In sum over an image, and in each pixel that expects a count: mean 0, variance 1."""
+    sums, pixels = [], []
+    for noisy, clean, at_1 in many:
+        counts, expected = (at_1.astype(float) * each for each in (noisy, clean))
+        np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
+        sums.append((counts.sum() - expected.sum()) / math.sqrt(expected.sum()))
+        seen = expected > 1
+        pixels.append(((counts - expected)[seen] / np.sqrt(expected[seen])).ravel())
+    assert stats.kstest(sums, stats.norm.cdf).pvalue > 0.01
+    assert np.std(sums) == pytest.approx(1, abs=0.16)  # four deviations
+    assert np.concatenate(pixels).mean() == pytest.approx(0, abs=0.01)
+    assert np.concatenate(pixels).var() == pytest.approx(1, abs=0.01)
+
+
+def test_half_of_the_augmented_pairs_reach_neither_0_nor_1_as_parts_of_an_image(many):
+    """Some reach one of them by chance."""
+    brightest = np.array([pair.noisy.max() for pair in many])
+    assert (brightest == 1).mean() == pytest.approx(1 - PARTIAL, abs=0.15)
+    darkest = np.array([pair.clean.min() / pair.clean.max() for pair in many])
+    assert (darkest > 0.01).mean() == pytest.approx(PARTIAL, abs=0.1)
+    assert np.quantile(darkest, 0.9) > 0.3
+
+
+def test_misjudged_counts_are_told_off_and_change_nothing_else(monkeypatch):
+    image, off_by = membranes((32, 32), np.random.default_rng(0)), []
+    for seed in range(300):
+        both = []
+        for share in (0.0, 1.0):
+            monkeypatch.setattr(data, "MISTOLD", share)
+            both.append(augmented(image, 32, 100.0, np.random.default_rng(seed)))
+        told, mistold = both
+        np.testing.assert_array_equal(told.noisy, mistold.noisy)
+        np.testing.assert_array_equal(told.clean, mistold.clean)
+        off_by.append(mistold.counts / told.counts)
+    assert np.mean(np.log(off_by)) == pytest.approx(0, abs=0.046)  # four deviations
+    assert np.std(np.log(off_by)) == pytest.approx(0.2, rel=0.16)
+
+
+def test_augmented_crops_are_bent_by_a_gamma_and_some_inverted_or_blurred():
+    """The order of the greys tells which; the middle grey, by how much."""
+    image = membranes((48, 48), np.random.default_rng(0))
+    rng, orders, gammas = np.random.default_rng(1), [], []
+    for _ in range(200):
+        clean = augmented(image, 48, 100.0, rng).clean
+        orders.append(stats.spearmanr(image, clean, axis=None).statistic)
+        if abs(orders[-1]) > 0.9999:  # not blurred
+            unit = (clean - clean.min()) / np.ptp(clean)
+            middle = np.median(unit if orders[-1] > 0 else 1 - unit)
+            gammas.append(np.log(middle) / np.log(np.median(image)))
+    inverted, sharp = (sum(np.array(orders) < 0), len(gammas))
+    assert stats.binomtest(int(inverted), 200, data.INVERTED).pvalue > 0.01
+    assert stats.binomtest(sharp, 200, 1 - data.BLURRED).pvalue > 0.01
+    assert np.mean(np.log(gammas)) == pytest.approx(0, abs=0.1)  # four deviations
+    assert np.std(np.log(gammas)) == pytest.approx(0.3, rel=0.23)
+    assert min(np.abs(orders)) > 0.7  # the blur leaves the specimen
+
+
+@pytest.mark.parametrize("side", [21, 32, 45, 64])
+def test_a_crop_of_any_size_is_magnified_to_the_pairs(side):
+    """A wave of three periods has as many in the pair."""
+    wave = np.sin(6 * np.pi * (np.arange(side) + 0.5) / side).astype("f4")
+    crop = np.broadcast_to(wave, (side, side))
+    clean = augmented(crop, 32, 1e6, np.random.default_rng(0)).clean
+    assert clean.shape == (32, 32)
+    power = np.abs(np.fft.rfft(clean.mean(axis=0) - clean.mean()))
+    assert power.argmax() == 3
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_constant_crop_and_one_without_electrons_make_finite_pairs(value):
+    for seed in range(20):
+        for scale in (100.0, 1e-9):
+            crop = np.full((20, 20), value, np.float32)
+            noisy, clean, at_1 = augmented(crop, 16, scale, np.random.default_rng(seed))
+            assert 0 <= noisy.min() <= noisy.max() <= 1
+            assert np.isfinite(clean).all()
+            assert 0 < at_1 < math.inf
+            assert scale > 1 or (noisy == 0).all()
+
+
+def test_crops_are_from_two_thirds_to_the_double_of_the_side(tmp_path):
+    sampler = sampler_of({"a.npy": counts(0, (80, 50))}, tmp_path, augment=True, crop=32)
+    rng = np.random.default_rng(0)
+    sides = [sampler.crop(number, rng).shape for number in range(300)]
+    assert all(height == width for height, width in sides)
+    lengths = np.array(sides)[:, 0]
+    assert lengths.min() == 21
+    assert lengths.max() == 50  # all that there is of the double
+    assert len(np.unique(lengths)) > 20
+
+
+# Scenes.
+
+
+def scenes_of(sampler, numbers):
+    """Return which numbers are crops of scenes, whose values reach from 0 to 1 at most."""
+    rng = np.random.default_rng(0)
+    return [sampler.crop(number, rng).max() <= 1 for number in numbers]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_scenes_is_that_of_the_settings(share, tmp_path):
+    images = {f"{number}.npy": levels(number + 1) for number in range(3)}
+    sampler = sampler_of(images, tmp_path, scenes=share, crops_per_visit=1)
+    number = 400
+    found = sum(scenes_of(sampler, range(number)))
+    assert stats.binomtest(found, number, share).pvalue > 0.01
+
+
+def test_no_micrograph_is_read_where_all_crops_are_of_scenes(tmp_path):
+    sampler = sampler_of({"a.npy": counts(0)}, tmp_path, scenes=1.0)
+    (tmp_path / "a.npy").unlink()
+    assert sampler.pair(0).noisy.shape == (16, 16)
+
+
+def test_no_scene_is_drawn_where_none_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.delattr(data, "scene")
+    sampler = sampler_of({"a.npy": counts(0)}, tmp_path)
+    assert sampler.pair(0).noisy.shape == (16, 16)
+    wanting = Sampler(sampler.records, replace(sampler.config, scenes=1.0))
+    with pytest.raises(NameError, match="scene"):
+        wanting.pair(0)
+
+
+def test_a_scene_gives_some_crops_before_it_is_left(tmp_path, monkeypatch):
+    drawn_scenes = []
+
+    def scene(shape, rng):
+        drawn_scenes.append(shape)
+        return np.full(shape, rng.uniform(), np.float32)
+
+    monkeypatch.setattr(data, "scene", scene)
+    sampler = sampler_of({"a.npy": counts(0)}, tmp_path, scenes=1.0, crops_per_visit=3)
+    rng = np.random.default_rng(0)
+    values = [sampler.crop(number, rng)[0, 0] for number in range(6 * ACTIVE)]
+    visits = np.reshape(values, (2, 3, ACTIVE))
+    np.testing.assert_array_equal(visits, visits[:, :1].repeat(3, axis=1))
+    assert len(np.unique(visits)) == 2 * ACTIVE
+    assert drawn_scenes == [(32, 32)] * (2 * ACTIVE)  # each once
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_pairs_to_judge_by_are_neither_augmented_nor_of_scenes(split, tmp_path):
+    images = {f"{number}.npy": levels(number + 1, (40, 40)) for number in range(3)}
+    sampler = sampler_of(images, tmp_path)
+    records = [record._replace(split=split) for record in sampler.records]
+    changed = replace(sampler.config, scenes=1.0, augment=True)
+    plain = Sampler(records, sampler.config, split)
+    other = Sampler(records, changed, split)
+    for number in range(20):
+        assert_batches_equal(other.pair(number), plain.pair(number))
+    training = Sampler(sampler.records, changed).pair(0), sampler.pair(0)
+    assert not np.array_equal(training[0].noisy, training[1].noisy)
 
 
 # Which micrographs are drawn.
@@ -657,6 +863,9 @@ def test_the_description_counts_micrographs_sources_and_faults():
         ({"crop": -16}, "crop must be a multiple of 16, got -16"),
         ({"downsizing": 0}, "downsizing must be at least 1, got 0"),
         ({"crops_per_visit": 0}, "crops_per_visit must be at least 1, got 0"),
+        ({"scenes": -0.1}, "scenes must be a share from 0 to 1, got -0.1"),
+        ({"scenes": 1.5}, "scenes must be a share from 0 to 1, got 1.5"),
+        ({"scenes": math.nan}, "scenes must be a share from 0 to 1, got nan"),
         ({"fractions": (0.5, 0.2, 0.2)}, r"add to 1, got \(0.5, 0.2, 0.2\)"),
         ({"fractions": (1.2, -0.2, 0.0)}, r"add to 1, got \(1.2, -0.2, 0.0\)"),
     ],
@@ -670,25 +879,31 @@ def test_settings_that_cannot_work_are_refused(settings, message, tmp_path):
 
 
 def batches(sampler, batch, number, **options):
-    """Return noisy and clean images of the first batches, (number, N, H, W, 1) each."""
+    """Return images, (number, N, H, W, 1) each, and counts of the first batches."""
     made = pairs(sampler, batch, **options).take(number).as_numpy_iterator()
-    noisy, clean = zip(*made, strict=True)
-    return np.stack(noisy), np.stack(clean)
+    return [np.stack(each) for each in zip(*made, strict=True)]
 
 
-def test_batches_hold_the_samplers_pairs_in_order(sampler):
-    noisy, clean = batches(sampler, 3, 4)
+def assert_batches_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("changes", KINDS_OF_PAIRS, ids=str)
+def test_batches_hold_the_samplers_pairs_in_order(changes, sampler):
+    sampler = Sampler(sampler.records, replace(sampler.config, **changes))
+    noisy, clean, at_1 = batches(sampler, 3, 4)
     assert noisy.shape == clean.shape == (4, 3, 16, 16, 1)
-    assert noisy.dtype == clean.dtype == np.float32
-    expected = np.stack([sampler.pair(number) for number in range(12)], axis=1)
-    np.testing.assert_array_equal(noisy.reshape(12, 16, 16), expected[0])
-    np.testing.assert_array_equal(clean.reshape(12, 16, 16), expected[1])
+    assert at_1.shape == (4, 3)
+    assert {each.dtype for each in (noisy, clean, at_1)} == {np.dtype(np.float32)}
+    flat = noisy.reshape(12, 16, 16), clean.reshape(12, 16, 16), at_1.ravel()
+    for number, pair in enumerate(zip(*flat, strict=True)):
+        assert_batches_equal(pair, sampler.pair(number))
 
 
 def test_a_stream_goes_on_where_it_would_have_been(sampler):
-    noisy, clean = batches(sampler, 3, 6)
     later = batches(sampler, 3, 2, first=4)
-    np.testing.assert_array_equal(later, (noisy[4:], clean[4:]))
+    assert_batches_equal(later, [each[4:] for each in batches(sampler, 3, 6)])
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -700,13 +915,14 @@ def test_workers_share_every_batch(workers, sampler):
         for worker in range(workers)
     ]
     assert shares[0][0].shape == (4, 6 // workers, 16, 16, 1)
-    np.testing.assert_array_equal(np.concatenate(shares, axis=2), whole)
+    joined = [np.concatenate(parts, axis=1) for parts in zip(*shares, strict=True)]
+    assert_batches_equal(joined, whole)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_the_number_of_threads_does_not_change_the_batches(threads, sampler):
     expected = batches(sampler, 4, 5)
-    np.testing.assert_array_equal(batches(sampler, 4, 5, threads=threads), expected)
+    assert_batches_equal(batches(sampler, 4, 5, threads=threads), expected)
 
 
 def test_pairs_are_made_in_several_threads(sampler, monkeypatch):
@@ -714,7 +930,7 @@ def test_pairs_are_made_in_several_threads(sampler, monkeypatch):
     barrier = threading.Barrier(2, timeout=20)
     pair = sampler.pair
     monkeypatch.setattr(sampler, "pair", lambda number: (barrier.wait(), pair(number))[1])
-    noisy, _ = batches(sampler, 2, 1, threads=2)
+    noisy, *_ = batches(sampler, 2, 1, threads=2)
     assert noisy.shape == (1, 2, 16, 16, 1)
     barrier.abort()  # for those that are made ahead
 

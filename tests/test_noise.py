@@ -10,6 +10,7 @@ from emdn import synthetic
 from emdn.noise import (
     add_shot_noise,
     check_dose_range,
+    estimate_gain,
     estimate_scale,
     noisy_pair,
     sample_scale,
@@ -25,7 +26,7 @@ def scales():
     rng = np.random.default_rng(0)
     return {
         name: np.array([sample_scale(name, rng) for _ in range(100_000)])
-        for name in ("low", "ordinary")
+        for name in ("low", "ordinary", "any")
     }
 
 
@@ -83,6 +84,15 @@ def test_ordinary_scales_are_uniform(scales):
     assert stats.kstest(ordinary, stats.uniform(200, 2300).cdf).pvalue > 0.01
 
 
+def test_all_factors_between_the_ends_of_any_scale_are_alike(scales):
+    found = scales["any"]
+    assert 25 <= found.min() < 25.1
+    assert 2490 < found.max() <= 2500
+    assert (
+        stats.kstest(np.log(found / 25), stats.uniform(0, math.log(100)).cdf).pvalue > 0.01
+    )
+
+
 @pytest.mark.parametrize("scale", [25.0, 300.0, 2500.0])
 def test_the_same_state_gives_the_same_pair(scale, micrograph):
     first = noisy_pair(micrograph, scale, np.random.default_rng(5))
@@ -95,7 +105,7 @@ def test_the_same_state_gives_the_same_pair(scale, micrograph):
 
 
 def test_the_same_state_gives_the_same_scale():
-    for name in ("low", "ordinary"):
+    for name in ("low", "ordinary", "any"):
         draws = {sample_scale(name, np.random.default_rng(5)) for _ in range(3)}
         assert len(draws) == 1
 
@@ -225,7 +235,7 @@ def test_images_that_are_not_finite_are_refused(rng):
 
 
 def test_unknown_dose_ranges_are_refused(rng):
-    message = r"dose range must be one of \['low', 'ordinary'\], got 'high'"
+    message = r"dose range must be one of \['any', 'low', 'ordinary'\], got 'high'"
     with pytest.raises(ValueError, match=message):
         sample_scale("high", rng)
     with pytest.raises(ValueError, match=message):
@@ -257,6 +267,29 @@ def test_low_and_ordinary_scales_are_told_apart(specimen, rng):
         estimate_scale(add_shot_noise(clean, scale, rng)) for scale in (25, 150, 500, 2500)
     ]
     assert max(estimates[:2]) < 225 < min(estimates[2:])
+
+
+@pytest.mark.parametrize("scale", [25.0, 100.0, 1000.0])
+@pytest.mark.parametrize("gain", [1e-4, 1.0, 7.3, 1e5])
+def test_the_gain_of_counts_is_exact(gain, scale, rng, micrograph):
+    counts = add_shot_noise(micrograph, scale, rng)
+    found = estimate_gain((gain * counts).astype(np.float32))
+    assert found == pytest.approx(gain, rel=1e-5)
+
+
+@pytest.mark.parametrize("specimen", SPECIMENS)
+@pytest.mark.parametrize("scale", [25.0, 100.0, 300.0])
+def test_a_gain_that_left_no_levels_is_measured_from_the_noise(specimen, scale, rng):
+    clean = specimen((256, 256), rng)
+    smeared = add_shot_noise(clean, scale, rng) + rng.uniform(-0.2, 0.2, clean.shape)
+    assert 0.75 < estimate_gain(5 * np.maximum(smeared, 0)) / 5 < 1.6
+
+
+def test_levels_of_a_digitiser_are_no_counts(rng, micrograph):
+    """Rounded to whole grey levels, of which an electron makes six."""
+    image = np.round(6.28 * rng.poisson(micrograph * 40.0) + rng.uniform(size=(128, 128)))
+    assert len(np.unique(np.diff(np.unique(image)))) > 0
+    assert 4.5 < estimate_gain(image) < 8
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.3, 7.0, 1e4])
