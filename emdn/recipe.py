@@ -21,13 +21,12 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from emdn.data import DataConfig
-from emdn.layers import ModelConfig
-from emdn.model import MODELS, PAPER, ShallowConfig
+from emdn.model import MODELS, PAPER, AnyConfig
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Some steps at one learning rate.
+    """Some steps at one learning rate, or on the way from one to another.
 
     Parameters
     ----------
@@ -35,10 +34,28 @@ class Phase:
         Batches, each an update of the weights.
     rate : float
         Learning rate.
+    end : float, optional
+        Learning rate at the end of the phase, which half a cosine leads to: a warm-up if
+        it is the higher one, else a cool-down.
     """
 
     steps: int
     rate: float
+    end: float | None = None
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from the beginning of the phase.
+
+        Examples
+        --------
+        >>> phase = Phase(steps=100, rate=1e-3, end=0.0)
+        >>> [round(phase.rate_at(step), 6) for step in (0, 50, 75)]
+        [0.001, 0.0005, 0.000146]
+        """
+        if self.end is None:
+            return self.rate
+        left = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.end + (self.rate - self.end) * left
 
 
 LOW_DOSE = (Phase(134_108, 1e-3), Phase(17_713, 2.5e-4), Phase(46_690, 1e-4))
@@ -55,7 +72,7 @@ class TrainingConfig:
     ----------
     data : DataConfig
         Micrographs, crops and doses.
-    model : ModelConfig or ShallowConfig
+    model : ModelConfig, ShallowConfig or UNetConfig
         The network.
     start : Path, optional
         A Keras file whose weights to begin with, of the same `model`; otherwise random.
@@ -76,6 +93,12 @@ class TrainingConfig:
         Adds so many times (1 - SSIM) to the loss of an image (section 5).
     clip : bool
         Clip outputs to [0, 1] in the loss too, not only in scores (section 5).
+    averaging : float
+        Share of the old that a step keeps of a running average of the weights, which is
+        what is validated and saved in the end; 0 for no average.
+    dose_exponent : float
+        Multiplies the squared error of an image by its counts at 1, in hundreds, to this
+        power. Where doses differ much, low ones would otherwise be all that counts.
     freeze_batch_norm : int, optional
         Step from which on the moving statistics of batch normalisations are used and kept;
         gains and offsets go on being trained.
@@ -95,7 +118,7 @@ class TrainingConfig:
     """
 
     data: DataConfig
-    model: ModelConfig | ShallowConfig = PAPER
+    model: AnyConfig = PAPER
     start: Path | None = None
     schedule: tuple[Phase, ...] = field(default=LOW_DOSE, metadata={"free": True})
     batch: int = 10
@@ -105,6 +128,8 @@ class TrainingConfig:
     l2: float = 5e-5
     ssim_weight: float = 0.0
     clip: bool = False
+    averaging: float = 0.0
+    dose_exponent: float = 0.0
     freeze_batch_norm: int | None = LOW_DOSE[0].steps
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     seed: int = 0
@@ -125,14 +150,23 @@ class TrainingConfig:
                 f"batch must be a multiple of accumulation, got {self.batch} and "
                 f"{self.accumulation}"
             )
-        wrong = [p for p in self.schedule if p.steps < 1 or not 0 < p.rate < math.inf]
+        wrong = [
+            phase
+            for phase in self.schedule
+            if phase.steps < 1
+            or not 0 < phase.rate < math.inf
+            or not 0 <= (phase.end or 0) < math.inf
+        ]
         if wrong or not self.schedule:
             raise ValueError(
-                f"schedule must be phases of steps >= 1 and rate > 0, got {wrong}"
+                f"schedule must be phases of steps >= 1, rate > 0 and end >= 0, got {wrong}"
             )
-        if not 0 <= self.beta_1 < 1:
-            raise ValueError(f"beta_1 must be at least 0 and below 1, got {self.beta_1}")
-        for name in ("l2", "ssim_weight"):
+        for name in ("beta_1", "averaging"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
+                )
+        for name in ("l2", "ssim_weight", "dose_exponent"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
@@ -145,9 +179,9 @@ class TrainingConfig:
         """Return the learning rate of a step, counted from 0."""
         for phase in self.schedule:
             if step < phase.steps:
-                return phase.rate
+                return phase.rate_at(step)
             step -= phase.steps
-        return self.schedule[-1].rate
+        return self.schedule[-1].rate_at(self.schedule[-1].steps)
 
     def freezes(self, step: int) -> bool:
         """Return whether a step, counted from 0, uses the moving statistics."""
@@ -214,7 +248,7 @@ def parse_recipe(settings: Mapping[str, Any]) -> TrainingConfig:
     return _parse(TrainingConfig, settings)
 
 
-def _parse_model(settings: Any) -> ModelConfig | ShallowConfig:
+def _parse_model(settings: Any) -> AnyConfig:
     """Return a network by its name, or by name and the fields that differ."""
     differing = dict(settings) if isinstance(settings, Mapping) else {"name": settings}
     name = differing.pop("name", "PAPER")

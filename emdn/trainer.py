@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from emdn.losses import HuberisedMSE, ssim_loss
 from emdn.model import build_model
 from emdn.recipe import TrainingConfig
+
+USUAL_COUNTS = 100.0  # where `dose_exponent` changes nothing
 
 
 def choose_strategy() -> tf.distribute.Strategy:
@@ -67,21 +70,23 @@ class Trainer:
                 _load_weights(self.model, config.start)
             self.optimizer = _build_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
+            self.averaged = build_model(config.model) if config.averaging else self.model
             # One part of a batch updates the weights at once.
             several = self.model.trainable_variables if config.accumulation > 1 else []
             self.sums = [_replica_sum(each) for each in several]
         self.huberised = HuberisedMSE()
         self._run = _compiled(self._on_replicas)
         self._apply = _compiled(lambda: self.strategy.run(self._apply_sums))
-        self._predict = _compiled(lambda images: self.model(images, training=False))
+        self._predict = _compiled(self._infer)
 
-    def step(self, parts: Iterator[tuple[Any, Any]], number: int) -> tuple[Any, Any]:
+    def step(self, parts: Iterator[tuple[Any, Any, Any]], number: int) -> tuple[Any, Any]:
         """Update the weights by one batch, taken in `accumulation` parts.
 
         Parameters
         ----------
-        parts : iterator of pairs of (N, H, W, 1) tensors
-            Noisy and clean images; of a part, this worker's share.
+        parts : iterator of triples of tensors
+            Noisy and clean images, (N, H, W, 1), and the counts that 1 stands for, (N,);
+            of a part, this worker's share.
         number : int
             Of the step, from 0: decides on learning rate and batch normalisation.
 
@@ -103,25 +108,46 @@ class Trainer:
         loss, error = (tf.add_n(list(each)) for each in zip(*scores, strict=True))
         return loss / count, error / count
 
-    def gradients(self, noisy: Any, clean: Any, *, training: bool) -> tuple[list, Any, Any]:
+    def gradients(
+        self, noisy: Any, clean: Any, counts: Any, *, training: bool
+    ) -> tuple[list, Any, Any]:
         """Return gradients of this replica's share of the loss, its mean, and the MSE."""
         config, variables = self.config, self.model.trainable_variables
         replicas = self.strategy.num_replicas_in_sync
         # What replicas, and then parts, add up to is the mean over the batch.
         shares = replicas * config.accumulation
         with tf.GradientTape() as tape:
-            output = tf.cast(self.model(noisy, training=training), tf.float32)
-            loss = tf.reduce_mean(self._loss(clean, output))
+            output = _call(self.model, noisy, counts, training=training)
+            output = tf.cast(output, tf.float32)
+            loss = tf.reduce_mean(self._loss(clean, output, counts))
             weights = tf.add_n([tf.nn.l2_loss(each) for each in variables])
             total = (loss + config.l2 * weights) / shares
             total = self.optimizer.scale_loss(total)
         error = tf.reduce_mean(tf.square(tf.clip_by_value(output, 0, 1) - clean))
         return tape.gradient(total, variables), loss, error
 
-    def predict(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return denoised (N, H, W) images, not clipped."""
-        output = self._predict(tf.constant(noisy[..., np.newaxis]))
+    def predict(
+        self, noisy: NDArray[np.float32], counts: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return denoised (N, H, W) images, not clipped, by the averaged weights if any."""
+        self.average()
+        output = self._predict(tf.constant(noisy[..., np.newaxis]), tf.constant(counts))
         return tf.cast(output, tf.float32).numpy()[..., 0]
+
+    def _infer(self, noisy: Any, counts: Any) -> Any:
+        return _call(self.averaged, noisy, counts, training=False)
+
+    def average(self) -> keras.Model:
+        """Return the network with weights averaged over steps, if so configured."""
+        if not self.config.averaging:
+            return self.model
+        self.averaged.set_weights(self.model.get_weights())
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if np.asarray(inner.iterations) > 0:  # averages begin with the first step's weights
+            means = [each for each in inner.variables if each.name.endswith("average")]
+            for mean, mine in zip(means, self.averaged.trainable_variables, strict=True):
+                mine.assign(mean)
+        return self.averaged
 
     def state(self) -> dict[str, NDArray]:
         """Return all variables by name: of the network and of the optimizer."""
@@ -140,20 +166,26 @@ class Trainer:
             for number, variable in enumerate(variables)
         }
 
-    def _loss(self, clean: Any, output: Any) -> Any:
+    def _loss(self, clean: Any, output: Any, counts: Any) -> Any:
         """Return the loss of each image, shape (N,)."""
         if self.config.clip:
             output = tf.clip_by_value(output, 0, 1)
-        loss = self.huberised.call(clean, output)
+        weight = 1.0
+        if self.config.dose_exponent:
+            weight = (counts / USUAL_COUNTS) ** (self.config.dose_exponent / 2)
+            weight = tf.reshape(weight, (-1, 1, 1, 1))
+        loss = self.huberised.call(weight * clean, weight * output)
         if self.config.ssim_weight:
             loss += self.config.ssim_weight * ssim_loss(clean, output)
         return loss
 
-    def _on_replicas(self, noisy: Any, clean: Any, *, training: bool, apply: bool) -> Any:
+    def _on_replicas(
+        self, noisy: Any, clean: Any, counts: Any, *, training: bool, apply: bool
+    ) -> Any:
         """Run one part on all replicas; return the means of loss and MSE."""
 
-        def on_replica(noisy: Any, clean: Any) -> Any:
-            gradients, *scores = self.gradients(noisy, clean, training=training)
+        def on_replica(noisy: Any, clean: Any, counts: Any) -> Any:
+            gradients, *scores = self.gradients(noisy, clean, counts, training=training)
             if apply:
                 self.optimizer.apply(gradients)
             else:
@@ -161,7 +193,7 @@ class Trainer:
                     total.assign_add(gradient)
             return scores
 
-        scores = self.strategy.run(on_replica, (noisy, clean))
+        scores = self.strategy.run(on_replica, (noisy, clean, counts))
         mean = tf.distribute.ReduceOp.MEAN
         return [self.strategy.reduce(mean, score, axis=None) for score in scores]
 
@@ -179,6 +211,11 @@ class Trainer:
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group % local]
         )
+
+
+def _call(model: keras.Model, noisy: Any, counts: Any, *, training: bool) -> Any:
+    """Run a network that is told the counts, or one that is blind."""
+    return model([noisy, counts] if len(model.inputs) > 1 else noisy, training=training)
 
 
 def _compiled(function: Callable) -> Any:
@@ -208,12 +245,13 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _build_optimizer(config: TrainingConfig) -> Any:
-    rate = config.rate(0)
-    optimizer = {
-        "adam": lambda: keras.optimizers.Adam(rate, beta_1=config.beta_1, epsilon=1e-8),
-        "rmsprop": lambda: keras.optimizers.RMSprop(rate, momentum=0.9),
-        "nesterov": lambda: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-    }[config.optimizer]()
+    made: Any = {
+        "adam": partial(keras.optimizers.Adam, beta_1=config.beta_1, epsilon=1e-8),
+        "rmsprop": partial(keras.optimizers.RMSprop, momentum=0.9),
+        "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+    }[config.optimizer]
+    averages = {"use_ema": True, "ema_momentum": config.averaging}
+    optimizer = made(config.rate(0), **(averages if config.averaging else {}))
     half = config.precision == "mixed_float16"  # whose gradients would vanish unscaled
     return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
 

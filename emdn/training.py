@@ -34,6 +34,7 @@ from rich.progress import (
 
 from emdn.checkpoints import newest_state, save_state
 from emdn.data import (
+    Pair,
     Record,
     Sampler,
     describe,
@@ -46,7 +47,7 @@ from emdn.io import written_whole
 from emdn.log import Log
 from emdn.metrics import mse, ssim
 from emdn.model import build_model, count_macs
-from emdn.recipe import TrainingConfig
+from emdn.recipe import Phase, TrainingConfig
 from emdn.trainer import Trainer, choose_strategy, cluster
 
 WEIGHTS = "denoiser.keras"  # what a finished run leaves, for `Denoiser(model=...)`
@@ -129,8 +130,9 @@ def plan(config: TrainingConfig, records: Sequence[Record]) -> list[str]:
     """Say what a training would do, and estimate what it takes on this machine.
 
     The memory is that of the results of all layers, which a gradient needs, of one part
-    of a batch on one replica, and of weights, gradients and moments. The time is that of
-    one pair of at most 128 x 128 pixels, in proportion to its pixels.
+    of a batch on one replica, and of weights, gradients, moments and, where wanted,
+    averages. The time is that of one pair of at most 128 x 128 pixels, in proportion to its
+    pixels.
 
     Parameters
     ----------
@@ -148,12 +150,14 @@ def plan(config: TrainingConfig, records: Sequence[Record]) -> list[str]:
     replicas = trainer.strategy.num_replicas_in_sync
     parameters = sum(math.prod(each.shape) for each in trainer.model.trainable_variables)
     crop = config.data.crop
-    held = keras.Model(trainer.model.input, [each.output for each in trainer.model.layers])
-    shapes = held.compute_output_shape((1, crop, crop, 1))
+    held = keras.Model(trainer.model.inputs, [each.output for each in trainer.model.layers])
+    inputs = [(1, crop, crop, 1), (1,)][: len(held.inputs)]
+    shapes = held.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
     pairs_at_once = config.batch // config.accumulation // replicas
-    values = pairs_at_once * sum(math.prod(shape) for shape in shapes) + 4 * parameters
+    copies = 6 if config.averaging else 4
+    values = pairs_at_once * sum(math.prod(shape) for shape in shapes) + copies * parameters
     seconds = _seconds_per_pair(trainer) * config.batch / replicas
-    phases = ", ".join(f"{phase.steps:,} at {phase.rate:g}" for phase in config.schedule)
+    phases = ", ".join(map(_phase_in_words, config.schedule))
     work = count_macs(trainer.model, (crop, crop)) / 1e9
     parts = f"{config.accumulation} parts on {replicas} replicas"
     hours = seconds * config.steps / 3600
@@ -167,13 +171,19 @@ def plan(config: TrainingConfig, records: Sequence[Record]) -> list[str]:
     ]
 
 
+def _phase_in_words(phase: Phase) -> str:
+    end = "" if phase.end is None else f" to {phase.end:g}"
+    return f"{phase.steps:,} at {phase.rate:g}{end}"
+
+
 def _seconds_per_pair(trainer: Trainer) -> float:
     """Measure one pair's gradients on one replica."""
     crop = trainer.config.data.crop
     side = min(crop, 128)
-    images = tf.zeros((1, side, side, 1))
+    images, counts = tf.zeros((1, side, side, 1)), tf.ones(1)
     gradients = tf.function(
-        lambda: trainer.gradients(images, images, training=True)[0], autograph=False
+        lambda: trainer.gradients(images, images, counts, training=True)[0],
+        autograph=False,
     )
     gradients()  # compiles
     begun = time.perf_counter()
@@ -255,8 +265,8 @@ class _Validation:
         first = (step // config.validate_every - 1) * config.validation_pairs
         rows = []
         for number in range(first, first + config.validation_pairs):
-            noisy, clean = self.sampler.pair(number % self.size)
-            denoised = self._denoise(noisy)
+            pair = self.sampler.pair(number % self.size)
+            denoised, clean = self._denoise(pair), pair.clean
             if np.isfinite(denoised).all():
                 rows.append((mse(clean, denoised), ssim(clean, denoised, data_range=1)))
             else:  # the loss, as the log finds out, is not finite either
@@ -266,17 +276,19 @@ class _Validation:
 
     def example(self) -> NDArray[np.float32]:
         """Return a noisy, a denoised and a clean crop, (3, crop, crop)."""
-        noisy, clean = (self.sampler or self.training).pair(0)
-        return np.stack([noisy, self._denoise(noisy), clean])
+        pair = (self.sampler or self.training).pair(0)
+        return np.stack([pair.noisy, self._denoise(pair), pair.clean])
 
-    def _denoise(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.clip(self.trainer.predict(noisy[np.newaxis])[0], 0, 1)
+    def _denoise(self, pair: Pair) -> NDArray[np.float32]:
+        counts = np.array([pair.counts])
+        denoised = self.trainer.predict(pair.noisy[np.newaxis], counts)
+        return np.clip(denoised[0], 0, 1)
 
 
 def _save_weights(trainer: Trainer, path: Path) -> Path:
     """Write the network as a Keras file of plain float32 layers, whole or not at all."""
     model = build_model(trainer.config.model)
-    model.set_weights([np.asarray(each) for each in trainer.model.weights])
+    model.set_weights([np.asarray(each) for each in trainer.average().weights])
     if _chief():
         with written_whole(path, beside=f"{path.stem}.part.keras") as temporary:
             model.save(temporary)

@@ -1,12 +1,16 @@
 """The defaults are the paper's, and a recipe with a mistake says where and what instead."""
 
-from dataclasses import fields, replace
+import json
+import math
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from emdn.data import DataConfig
-from emdn.model import PAPER, SHALLOW, TINY, ShallowConfig
+from emdn.model import PAPER, SHALLOW, TINY, UNET, ShallowConfig, UNetConfig
 from emdn.recipe import (
     LOW_DOSE,
     ORDINARY_DOSE,
@@ -82,7 +86,10 @@ def test_the_defaults_are_the_papers():
     assert (config.batch, config.accumulation) == (10, 5)
     assert config.validate_every == 5
     assert (config.ssim_weight, config.clip, config.precision) == (0, False, "float32")
+    assert (config.averaging, config.dose_exponent) == (0, 0)
+    assert all(phase.end is None for phase in config.schedule)
     data = config.data
+    assert (data.scenes, data.augment) == (0, False)
     assert (data.crop, data.downsizing, data.dose_range) == (512, 2, "low")
     assert data.fractions == (0.66, 0.14, 0.20)
 
@@ -111,6 +118,41 @@ def test_the_ordinary_dose_recipe_goes_on_from_the_low_dose_weights():
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yml")), ids=lambda path: path.stem)
 def test_every_recipe_that_ships_can_be_read(path):
     assert read_recipe(path, Path("elsewhere")).data.folder == Path("elsewhere")
+
+
+# Warm-up and cool-down.
+
+
+@pytest.mark.parametrize("step", [0, 1, 50, 99, 100])
+def test_a_phase_without_an_end_has_one_rate(step):
+    assert Phase(100, 3e-4).rate_at(step) == 3e-4
+
+
+@pytest.mark.parametrize(("rate", "end"), [(1e-6, 1e-3), (1e-3, 1e-5), (2e-3, 0.0)])
+def test_a_phase_with_an_end_goes_there_along_half_a_cosine(rate, end):
+    """Level at both ends, steepest in the middle, and the same backwards."""
+    phase = Phase(1000, rate, end)
+    rates = np.array([phase.rate_at(step) for step in range(1001)])
+    assert rates[[0, 500, 1000]] == pytest.approx([rate, (rate + end) / 2, end])
+    assert rates[250] == pytest.approx(rate + (end - rate) * (1 - math.sqrt(1 / 2)) / 2)
+    np.testing.assert_allclose(rates + rates[::-1], rate + end, rtol=1e-9)
+    moves = np.diff(rates) / (end - rate)
+    assert moves.min() > 0
+    assert moves.argmax() in (499, 500)
+    assert moves.max() == pytest.approx(np.pi / 2000, rel=1e-3)
+    assert moves[[0, -1]].max() < 0.01 * moves.max()
+
+
+def test_a_warm_up_and_a_cool_down_make_one_curve():
+    """No step of it is longer than the steepest of the cosines; afterwards it stays."""
+    schedule = (Phase(100, 1e-5, 1e-3), Phase(50, 1e-3), Phase(400, 1e-3, 1e-5))
+    config = paper(schedule=schedule)
+    rates = np.array([config.rate(step) for step in range(config.steps + 20)])
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[100:151] == pytest.approx(np.full(51, 1e-3))
+    assert rates[550:] == pytest.approx(np.full(20, 1e-5))
+    assert rates.max() == pytest.approx(1e-3)
+    assert np.abs(np.diff(rates)).max() < 1.01 * np.pi / 200 * 1e-3
 
 
 # Reading.
@@ -144,6 +186,27 @@ def test_a_network_is_a_name_or_a_name_and_changes():
     assert config.model == ShallowConfig(depth=5)
     config = parse_recipe({"data": DATA, "model": {"middle_blocks": 3}})
     assert config.model == replace(PAPER, middle_blocks=3)
+
+
+def test_a_u_net_is_a_name_or_a_name_and_changes():
+    assert parse_recipe({"data": DATA, "model": "UNET"}).model == UNET
+    changes = {"features": [8, 12], "blocks": [1, 1], "stabilised": False}
+    config = parse_recipe({"data": DATA, "model": {"name": "UNET", **changes}})
+    assert config.model == UNetConfig((8, 12), (1, 1), stabilised=False)
+
+
+def test_a_configuration_written_as_yaml_is_read_as_it_was(recipe):
+    config = paper(
+        model=UNetConfig((8, 12), (1, 2)),
+        schedule=(Phase(20, 1e-5, 6e-4), Phase(80, 6e-4, 0.0), Phase(5, 1e-5)),
+        averaging=0.998,
+        dose_exponent=0.5,
+    )
+    data = replace(config.data, dose_range="any", scenes=0.35, augment=True, crop=64)
+    config = replace(config, data=data)
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    settings["model"]["name"] = "UNET"
+    assert recipe(yaml.safe_dump(settings)) == config
 
 
 def test_reading_leaves_the_settings_alone():
@@ -223,6 +286,11 @@ def test_every_key_with_a_letter_missing_names_the_right_one(kind):
         ({"examples_every": 0}, "examples_every must be at least 1, got 0"),
         ({"beta_1": 1.0}, "beta_1 must be at least 0 and below 1, got 1.0"),
         ({"beta_1": -0.5}, "beta_1 must be at least 0 and below 1, got -0.5"),
+        ({"averaging": 1}, "averaging must be at least 0 and below 1, got 1.0"),
+        ({"averaging": -0.1}, "averaging must be at least 0 and below 1, got -0.1"),
+        ({"averaging": "nan"}, "averaging must be at least 0 and below 1, got nan"),
+        ({"dose_exponent": -1}, "dose_exponent must be 0 or more, got -1.0"),
+        ({"dose_exponent": "inf"}, "dose_exponent must be 0 or more, got inf"),
         ({"l2": -1e-5}, "l2 must be 0 or more, got -1e-05"),
         ({"ssim_weight": "nan"}, "ssim_weight must be 0 or more, got nan"),
         ({"optimizer": "adma"}, "optimizer: .*'adam', 'rmsprop' or 'nesterov', got 'adma'"),
@@ -230,10 +298,14 @@ def test_every_key_with_a_letter_missing_names_the_right_one(kind):
         ({"clip": "perhaps"}, "clip: .*boolean.*, got 'perhaps'"),
         ({"schedule": []}, r"schedule must be phases .*, got \[\]"),
         ({"schedule": 5}, "schedule: .*, got 5"),
-        ({"schedule": [{"steps": 0, "rate": 1}]}, "steps >= 1 .*steps=0"),
-        ({"schedule": [{"steps": 1, "rate": 0}]}, r"rate > 0, got .*rate=0\.0"),
-        ({"schedule": [{"steps": 1, "rate": "nan"}]}, "rate > 0, got .*rate=nan"),
-        ({"schedule": [{"steps": 1, "rate": "inf"}]}, "rate > 0, got .*rate=inf"),
+        ({"schedule": [{"steps": 0, "rate": 1}]}, "steps >= 1, .*steps=0"),
+        ({"schedule": [{"steps": 1, "rate": 0}]}, r"rate > 0 .*, got .*rate=0\.0"),
+        ({"schedule": [{"steps": 1, "rate": "nan"}]}, "rate > 0 .*, got .*rate=nan"),
+        ({"schedule": [{"steps": 1, "rate": "inf"}]}, "rate > 0 .*, got .*rate=inf"),
+        ({"schedule": [{"steps": 1, "rate": 1, "end": -1}]}, "end >= 0, got .*end=-1"),
+        ({"schedule": [{"steps": 1, "rate": 1, "end": "nan"}]}, "end >= 0, got .*end=nan"),
+        ({"schedule": [{"steps": 1, "rate": 1, "end": "inf"}]}, "end >= 0, got .*end=inf"),
+        ({"data": {**DATA, "scenes": 2}}, "data: scenes must be a share .*, got 2"),
         ({"schedule": [{"rate": 1}]}, r"schedule\.0\.steps: Field required"),
         ({"schedule": [{"steps": 1, "rate": "fast"}]}, r"schedule\.0\.rate: .*got 'fast'"),
         ({"data": {}}, r"data\.folder: Field required"),
@@ -243,7 +315,7 @@ def test_every_key_with_a_letter_missing_names_the_right_one(kind):
         ({"data": {**DATA, "fractions": [1, 0]}}, r"data\.fractions\.2: Field required"),
         (
             {"model": "HUGE"},
-            "model: must be one of PAPER, SMALL, TINY, SHALLOW, got 'HUGE'",
+            "model: must be one of PAPER, SMALL, TINY, SHALLOW, UNET, got 'HUGE'",
         ),
         ({"model": None}, "model: must be one of .*, got None"),
         ({"model": ["TINY"]}, r"model: must be one of .*, got \['TINY'\]"),

@@ -15,11 +15,12 @@ from keras import layers
 from two_replicas import CONFIG, batch, parts_of, run, scatter_norms
 
 from emdn.losses import HuberisedMSE, ssim_loss
-from emdn.model import ShallowConfig, build_model
+from emdn.model import ShallowConfig, UNetConfig, build_model
 from emdn.recipe import Phase
 from emdn.trainer import Trainer, cluster
 
 FROZEN = replace(CONFIG, freeze_batch_norm=0)
+TOLD = replace(CONFIG, model=UNetConfig(features=(4, 6), blocks=(1, 1)))
 
 
 def step(trainer, number=0, seed=0):
@@ -54,10 +55,20 @@ def statistics_of(trainer):
     return dict(zip(names_of(variables), map(np.array, variables), strict=True))
 
 
+def convolutions(trainer):
+    return [each for each in trainer.model.layers if isinstance(each, layers.Conv2D)]
+
+
 def shift_outputs(trainer, shift):
     """Add to all outputs; the network subtracts what its last convolution finds."""
-    last = [each for each in trainer.model.layers if isinstance(each, layers.Conv2D)][-1]
+    last = convolutions(trainer)[-1]
     last.bias.assign(last.bias - shift)
+
+
+def predict(trainer, images):
+    """Return what the network makes of a batch, (N, H, W, 1)."""
+    noisy, _, counts = images
+    return trainer.predict(noisy[..., 0], counts)[..., np.newaxis]
 
 
 def assert_same(found, expected, *, tolerance=1e-5):
@@ -99,6 +110,15 @@ def replicas(tmp_path_factory):
 @pytest.mark.parametrize("case", ["frozen on two", "in parts on two"])
 def test_two_replicas_train_as_one(case, replicas):
     assert_same(replicas[case], replicas["frozen on one"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["told on two", "told in parts on two"])
+def test_two_replicas_share_counts_and_averages(case, replicas):
+    """Each has its part of the counts; the averages are of the weights of both."""
+    one = replicas["told on one"]
+    assert_same(replicas[case], one)
+    assert not np.allclose(one["average/0000"], one["model/0000"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -174,8 +194,8 @@ def test_statistics_freeze_at_their_step():
 def test_frozen_statistics_are_those_that_inference_uses():
     trainer = Trainer(replace(FROZEN, l2=0.0))
     scatter_norms(trainer)
-    noisy, clean = batch(0)
-    outputs = trainer.predict(noisy[..., 0])[..., np.newaxis]
+    _, clean, _ = batch(0)
+    outputs = predict(trainer, batch(0))
     loss, error = step(trainer)
     assert loss == pytest.approx(float(HuberisedMSE()(clean, outputs)), rel=1e-5)
     assert error == pytest.approx(np.square(outputs.clip(0, 1) - clean).mean(), rel=1e-5)
@@ -206,8 +226,8 @@ def test_the_loss_is_of_outputs_as_they_are_and_the_mse_of_clipped_ones(weight, 
     """Unless the loss is told to clip as well."""
     trainer = Trainer(replace(FROZEN, clip=clip, ssim_weight=weight))
     shift_outputs(trainer, 0.8)
-    noisy, clean = batch(0)
-    outputs = trainer.predict(noisy[..., 0])[..., np.newaxis]
+    _, clean, _ = batch(0)
+    outputs = predict(trainer, batch(0))
     clipped = outputs.clip(0, 1)
     assert 0.1 < np.mean(outputs != clipped) < 1
     loss, error = step(trainer)
@@ -231,11 +251,168 @@ def test_outputs_within_0_to_1_have_the_same_gradient_clipped_or_not():
     both = []
     for clip in (True, False):
         trainer = Trainer(replace(FROZEN, clip=clip, model=ShallowConfig(3, 2)))
-        images = 0.5 + 0.01 * batch(0)
-        assert trainer.predict(images[0, ..., 0]).min() > 0
-        assert trainer.predict(images[0, ..., 0]).max() < 1
+        noisy, clean, counts = batch(0)
+        images = 0.5 + 0.01 * noisy, 0.5 + 0.01 * clean, counts
+        assert predict(trainer, images).min() > 0
+        assert predict(trainer, images).max() < 1
         both.append(gradients(trainer, images))
     assert_same(*both, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("ssim", [0.0, 2.5])
+def test_the_dose_exponent_multiplies_squared_errors(exponent, ssim):
+    """Below and above the knee; the SSIM has no dose."""
+    config = replace(FROZEN, l2=0.0, dose_exponent=exponent, ssim_weight=ssim)
+    trainer = Trainer(config)
+    noisy, clean, _ = batch(0)
+    clean = (noisy + 0.03 * (clean - 0.5)).astype("f4")
+    images = noisy, clean, np.geomspace(0.5, 2500, len(noisy)).astype("f4")
+    last = convolutions(trainer)[-1]
+    last.kernel.assign(np.zeros(last.kernel.shape))  # it finds no noise but the shift
+    shift_outputs(trainer, 0.02)
+    outputs = predict(trainer, images)
+    m = 1000 * np.square(outputs - clean).mean(axis=(1, 2, 3))
+    m *= (images[2] / 100) ** exponent
+    assert m.min() < 0.5 < 2 < m.max()
+    each = np.where(m < 1, m, np.sqrt(m)) + ssim * ssim_loss(clean, outputs).numpy()
+    found, *_ = trainer.step(parts_of(images, 1), 0)
+    assert float(found) == pytest.approx(each.mean(), rel=1e-4)
+
+
+def test_at_100_counts_the_dose_exponent_changes_nothing():
+    noisy, clean, counts = batch(0)
+    images = noisy, clean, np.full_like(counts, 100)
+    plain, weighted = (
+        gradients(Trainer(replace(FROZEN, dose_exponent=each)), images)
+        for each in (0.0, 0.5)
+    )
+    assert_same(weighted, plain, tolerance=1e-6)
+    other = gradients(Trainer(replace(FROZEN, dose_exponent=0.5)), (noisy, clean, counts))
+    assert any(not np.allclose(other[name], plain[name], rtol=0.01) for name in plain)
+
+
+# Averages.
+
+
+def averages_of(trainer):
+    return [np.array(each) for each in trainer.average().trainable_variables]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "nesterov"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_averages_are_exponential_and_begin_with_the_first_steps_weights(optimizer, parts):
+    share = 0.7
+    changes = {"optimizer": optimizer, "accumulation": parts, "averaging": share}
+    trainer = Trainer(replace(CONFIG, **changes))
+    expected = None
+    for number in range(4):
+        step(trainer, number, seed=number)
+        weights = list(weights_of(trainer).values())
+        if expected is None:
+            expected = weights
+        else:
+            expected = [
+                share * mean + (1 - share) * weight
+                for mean, weight in zip(expected, weights, strict=True)
+            ]
+        for found, mean in zip(averages_of(trainer), expected, strict=True):
+            np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(averages_of(trainer)[0], weights[0], rtol=1e-3)
+
+
+def test_before_the_first_step_the_average_is_what_training_begins_with():
+    trainer = Trainer(replace(CONFIG, averaging=0.9))
+    assert_lists_equal(averages_of(trainer), weights_of(trainer).values())
+
+
+def test_averaging_leaves_the_training_alone():
+    plain, averaged = Trainer(CONFIG), Trainer(replace(CONFIG, averaging=0.9))
+    for number in range(2):
+        assert step(averaged, number) == step(plain, number)
+        predict(averaged, batch(0))
+    assert_same(weights_of(averaged), weights_of(plain), tolerance=0)
+    assert_same(statistics_of(averaged), statistics_of(plain), tolerance=0)
+    assert plain.average() is plain.model
+
+
+def test_predictions_are_those_of_the_averages_and_of_the_latest_statistics():
+    trainer = Trainer(replace(CONFIG, averaging=0.9))
+    for number in range(3):
+        step(trainer, number, seed=number)
+    other = build_model(CONFIG.model)
+    other.set_weights(trainer.model.get_weights())
+    noisy, *_ = images = batch(5)
+    latest = np.asarray(other(noisy, training=False))
+    for variable, mean in zip(other.trainable_variables, averages_of(trainer), strict=True):
+        variable.assign(mean)
+    expected = np.asarray(other(noisy, training=False))
+    np.testing.assert_allclose(predict(trainer, images), expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(latest, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_steps_that_half_precision_skips_do_not_count_in_the_average():
+    """The scale of the loss is too large at first, and is halved until it fits."""
+    trainer = Trainer(replace(FROZEN, precision="mixed_float16", averaging=0.75))
+    before, expected, skipped = trainer.state()["model/0000"], None, 0
+    for _ in range(8):
+        step(trainer)
+        kernel = trainer.state()["model/0000"]
+        if np.array_equal(kernel, before):
+            skipped += 1
+        else:
+            expected = kernel if expected is None else 0.75 * expected + 0.25 * kernel
+        if expected is not None:
+            np.testing.assert_allclose(averages_of(trainer)[0], expected, rtol=1e-5)
+        before = kernel
+    assert 1 <= skipped <= 6
+
+
+def assert_lists_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# Networks that are told the counts.
+
+
+def wake(trainer):
+    """Give the last convolution of a U-Net, which starts from zeros, random weights."""
+    last = convolutions(trainer)[-1]
+    rng = np.random.default_rng(3)
+    last.kernel.assign(rng.normal(0, 0.1, last.kernel.shape))
+
+
+def test_a_told_network_learns_and_predicts_by_the_counts():
+    trainer = Trainer(replace(TOLD, l2=0.0))
+    wake(trainer)
+    noisy, clean, counts = batch(0)
+    outputs = predict(trainer, (noisy, clean, counts))
+    loss, _ = trainer.step(parts_of((noisy, clean, counts), 1), 0)
+    expected = HuberisedMSE().call(clean, outputs)
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+    trainer = Trainer(TOLD)
+    wake(trainer)
+    more = predict(trainer, (noisy, clean, 5 * counts))
+    assert np.abs(more - outputs).max() > 1e-3
+
+
+def test_a_told_network_goes_downhill():
+    trainer = Trainer(replace(TOLD, optimizer="adam", schedule=(Phase(20, 1e-3),)))
+    losses = [step(trainer, number)[0] for number in range(8)]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_told_network_in_half_precision_reads_and_writes_whole_precision(precision):
+    """As long as its last convolution is zero, the image passes through."""
+    trainer = Trainer(replace(TOLD, precision=precision))
+    noisy, clean, counts = batch(0)
+    outputs = predict(trainer, (noisy, clean, 5 * counts))
+    np.testing.assert_allclose(outputs, noisy, atol=1e-5)
+    assert {each.compute_dtype for each in convolutions(trainer)[1:-1]} == {
+        precision.removeprefix("mixed_")
+    }
 
 
 # Optimizers.
@@ -299,8 +476,9 @@ def test_the_seed_decides_on_the_weights():
     assert not np.allclose(other.state()[kernel], first.state()[kernel])
 
 
-def test_a_restored_trainer_goes_on_as_if_nothing_had_happened():
-    config = replace(CONFIG, optimizer="adam", accumulation=2)
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(averaging):
+    config = replace(CONFIG, optimizer="adam", accumulation=2, averaging=averaging)
     trainer = Trainer(config)
     step(trainer, 0)
     state = trainer.state()
@@ -310,6 +488,7 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened():
     other.restore(state)
     step(other, 1, seed=1)
     assert_same(other.state(), trainer.state(), tolerance=0)
+    assert_lists_equal(averages_of(other), averages_of(trainer))
     assert state["optimizer/0000"] == 1  # a copy, which later steps leave alone
 
 
@@ -359,7 +538,8 @@ def test_half_precision_trains_float32_weights(precision):
 def test_predictions_are_not_clipped():
     trainer = Trainer(CONFIG)
     shift_outputs(trainer, 10.0)
-    denoised = trainer.predict(batch(0)[0, ..., 0])
+    noisy, _, counts = batch(0)
+    denoised = trainer.predict(noisy[..., 0], counts)
     assert denoised.shape == (8, 16, 16)
     assert denoised.dtype == np.float32
     assert denoised.min() > 1

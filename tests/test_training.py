@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from emdn import Denoiser
 from emdn.checkpoints import newest_state
 from emdn.cli import app
-from emdn.data import DataConfig, read_manifest, survey
+from emdn.data import DataConfig, Sampler, read_manifest, survey
 from emdn.io import read_micrograph
 from emdn.log import COLUMNS, read_log
-from emdn.model import TINY, ShallowConfig
+from emdn.model import TINY, ShallowConfig, UNetConfig
 from emdn.recipe import Phase, TrainingConfig
 from emdn.synthetic import KINDS
 from emdn.trainer import Trainer
@@ -242,7 +242,7 @@ def test_the_folder_of_a_run_tells_what_was_done(quick, quick_run):
         "tensorboard",
     ]
     recipe = json.loads((quick_run / "recipe.json").read_text())
-    assert recipe["schedule"] == [{"steps": 5, "rate": 1e-3}, {"steps": 3, "rate": 5e-4}]
+    assert recipe["schedule"] == [asdict(phase) for phase in quick.schedule]
     assert recipe["model"] == SHALLOW
     assert recipe["data"]["folder"] == str(quick.data.folder)
     assert read_manifest(quick_run / "manifest.csv") == survey(quick.data)
@@ -359,6 +359,74 @@ def test_a_training_in_a_thread_leaves_signals_alone(quick, quick_run, tmp_path)
     thread.join(60)
     assert signal.getsignal(signal.SIGTERM) is before
     assert_ends_equal(tmp_path, quick_run)
+
+
+# Averages, and networks that are told the counts.
+
+
+@pytest.fixture(scope="module")
+def told(quick):
+    """Return settings with all that a network which is told the counts is trained by."""
+    data = replace(quick.data, dose_range="any", scenes=0.5, augment=True)
+    return replace(
+        quick,
+        data=data,
+        model=UNetConfig(features=(4, 6), blocks=(1, 1)),
+        schedule=(Phase(3, 1e-4, 1e-2), Phase(5, 1e-2, 0.0)),
+        averaging=0.5,
+        dose_exponent=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def told_run(told, tmp_path_factory):
+    """Return the folder of that training, which nothing interrupted."""
+    folder = tmp_path_factory.mktemp("told") / "run"
+    assert train(told, folder) == folder / WEIGHTS
+    return folder
+
+
+def test_the_network_of_a_run_has_the_averaged_weights(told, tmp_path, monkeypatch):
+    """Averaged here once more, with a share of one half."""
+    step, seen = Trainer.step, []
+
+    def recorded_step(self, parts, number):
+        scores = step(self, parts, number)
+        seen.append([np.array(each) for each in self.model.trainable_variables])
+        return scores
+
+    monkeypatch.setattr(Trainer, "step", recorded_step)
+    path = train(told, tmp_path)
+    mean, *later = seen
+    for weights in later:
+        mean = [(old + new) / 2 for old, new in zip(mean, weights, strict=True)]
+    saved = keras.models.load_model(path).get_weights()
+    for array, expected in zip(saved, mean, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-6)
+    assert max(np.abs(a - b).max() for a, b in zip(saved, seen[-1], strict=True)) > 1e-4
+
+
+def test_validation_is_of_the_averaged_weights(told, told_run):
+    """The last example is what the saved network makes of its noisy crop."""
+    noisy, denoised, _ = read_micrograph(told_run / "examples" / "000000008.tif")[0]
+    sampler = Sampler(read_manifest(told_run / "manifest.csv"), told.data, "val")
+    pair = sampler.pair(0)
+    np.testing.assert_array_equal(noisy, pair.noisy)
+    network = keras.models.load_model(told_run / WEIGHTS)
+    found = network([pair.noisy[np.newaxis, ..., np.newaxis], np.array([pair.counts])])
+    np.testing.assert_allclose(np.clip(found[0, ..., 0], 0, 1), denoised, atol=1e-5)
+    assert not np.allclose(noisy, denoised, atol=1e-3)
+
+
+def test_a_told_run_may_be_interrupted_again_and_again(
+    told, told_run, tmp_path, interrupt_at
+):
+    interrupt_at(0, 4, 7)
+    for done in (1, 5):
+        assert train(told, tmp_path) is None
+        assert newest_state(tmp_path)[0] == done
+    assert train(told, tmp_path) == tmp_path / WEIGHTS
+    assert_ends_equal(tmp_path, told_run)
 
 
 # Several machines.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from emdn.data import DataConfig
-from emdn.model import ShallowConfig
+from emdn.model import ShallowConfig, UNetConfig
 from emdn.recipe import Phase, TrainingConfig
 from emdn.trainer import Trainer
 
@@ -30,8 +30,10 @@ CONFIG = TrainingConfig(
 
 
 def batch(seed, size=CONFIG.batch):
-    """Return noisy and clean images, (2, size, 16, 16, 1) in [0, 1]."""
-    return np.random.default_rng(seed).uniform(size=(2, size, 16, 16, 1)).astype("f4")
+    """Return noisy and clean images, (size, 16, 16, 1) in [0, 1], and counts, (size,)."""
+    rng = np.random.default_rng(seed)
+    noisy, clean = rng.uniform(size=(2, size, 16, 16, 1)).astype("f4")
+    return noisy, clean, rng.uniform(20, 500, size).astype("f4")
 
 
 def parts_of(images, number):
@@ -49,12 +51,16 @@ def scatter_norms(trainer):
 
 
 def run(config, batches, strategy=None):
-    """Return all variables after a step for each batch, and the scores of the last."""
+    """Return all variables after a step for each batch, scores and averages."""
     trainer = Trainer(config, strategy)
     scatter_norms(trainer)
     for number, images in enumerate(batches):
         scores = trainer.step(parts_of(images, config.accumulation), number)
-    return {**trainer.state(), "scores": np.array(scores)}
+    averages = {
+        f"average/{number:04}": np.array(each)
+        for number, each in enumerate(trainer.average().trainable_variables)
+    }
+    return {**trainer.state(), **averages, "scores": np.array(scores)}
 
 
 def main(path):
@@ -66,13 +72,22 @@ def main(path):
 
     images, later = batch(0), batch(1)
     frozen = replace(CONFIG, freeze_batch_norm=0)
+    told = replace(
+        frozen,
+        model=UNetConfig(features=(4, 6), blocks=(1, 1)),
+        averaging=0.5,
+        dose_exponent=0.5,
+    )
     half = replace(CONFIG, batch=CONFIG.batch // 2)
     results = {
         "frozen on one": run(frozen, [images, later]),
         "frozen on two": run(frozen, [images, later], two),
         "in parts on two": run(replace(frozen, accumulation=2), [images, later], two),
-        "first half": run(half, [images[:, :4]]),
-        "second half": run(half, [images[:, 4:]]),
+        "told on one": run(told, [images, later]),
+        "told on two": run(told, [images, later], two),
+        "told in parts on two": run(replace(told, accumulation=2), [images, later], two),
+        "first half": run(half, [[each[:4] for each in images]]),
+        "second half": run(half, [[each[4:] for each in images]]),
         "trained on one": run(CONFIG, [images]),
         "trained on two": run(CONFIG, [images], two),
     }
