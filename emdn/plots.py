@@ -66,19 +66,19 @@ def show_images(
     >>> [axes.get_title() for axes in figure.axes]
     ['clean', 'dimmer']
     """
-    arrays = {title: _as_image(title, image) for title, image in images.items()}
+    arrays = {title: as_image(title, image) for title, image in images.items()}
     if not arrays:
         raise ValueError("images must hold at least one image, got none")
-    together = _limits(*arrays.values())
+    together = grey_limits(*arrays.values())
     figure, row = _image_row(list(arrays.values()))
     for axes, (title, image) in zip(row, arrays.items(), strict=True):
-        low, high = together if shared else _limits(image)
+        low, high = together if shared else grey_limits(image)
         axes.imshow(image, cmap=GREY, vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(title)
         if pixel_size is not None:
             _draw_scale_bar(axes, image.shape, pixel_size, unit)
         if enlarge is not None:
-            _draw_inset(axes, image, enlarge, low, high)
+            draw_inset(axes, image, enlarge, low, high)
     return figure
 
 
@@ -96,7 +96,7 @@ def show_error(clean: ArrayLike, denoised: ArrayLike) -> Figure:
     >>> figure.axes[0].images[0].get_clim()
     (-1.0, 1.0)
     """
-    truth, output = _as_image("clean", clean), _as_image("denoised", denoised)
+    truth, output = as_image("clean", clean), as_image("denoised", denoised)
     if truth.shape != output.shape:
         raise ValueError(
             "clean and denoised must have the same shape, "
@@ -130,7 +130,7 @@ def show_tiling(image: ArrayLike, tiling: Tiling) -> Figure:
     >>> len(figure.axes[0].patches) == 2 * len(tiling)
     True
     """
-    array = _as_image("image", image)
+    array = as_image("image", image)
     if array.shape != tuple(tiling.shape):
         raise ValueError(
             f"image must have the tiling's shape {tiling.shape}, got {array.shape}"
@@ -141,7 +141,7 @@ def show_tiling(image: ArrayLike, tiling: Tiling) -> Figure:
         array, [(-top, bottom - height), (-left, right - width)], mode="reflect"
     )
     figure, (axes,) = _image_row([padded], enlargement=1.6)
-    low, high = _limits(array)
+    low, high = grey_limits(array)
     extent = (left, right, bottom, top)
     axes.imshow(padded, cmap=GREY, vmin=low, vmax=high, extent=extent, alpha=0.35)
     axes.imshow(array, cmap=GREY, vmin=low, vmax=high, extent=(0, width, height, 0))
@@ -253,7 +253,7 @@ def radial_spectrum(
     >>> print(f"{frequency.min():.4f} {frequency.max():.4f} {power.mean():.1f}")
     0.0039 0.5000 1.0
     """
-    array = _as_image("image", image)
+    array = as_image("image", image)
     rings = min(array.shape) // 2
     if rings < 4:
         raise ValueError(f"image must be at least 8 x 8 pixels, got shape {array.shape}")
@@ -323,12 +323,13 @@ def _draw_scale_bar(
     )
 
 
-def _draw_inset(
+def draw_inset(
     axes: Axes,
     image: NDArray[np.float64],
     region: tuple[slice, slice],
     low: float,
     high: float,
+    cmap: str = GREY,
 ) -> None:
     """Enlarge a region in the lower right corner, and frame where it comes from."""
     (top, bottom, _), (left, right, _) = (
@@ -339,7 +340,7 @@ def _draw_inset(
     frame = {"edgecolor": ORANGE, "facecolor": "none", "linewidth": 1.2}
     axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **frame))
     inset = axes.inset_axes((0.5, 0.0, 0.5, 0.5), anchor="SE")
-    inset.imshow(image[region], cmap=GREY, vmin=low, vmax=high, interpolation="nearest")
+    inset.imshow(image[region], cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     inset.set(xticks=[], yticks=[])
     inset.spines[:].set(visible=True, color=ORANGE, linewidth=1.2)
 
@@ -376,7 +377,7 @@ def _draw_tile(
         )
 
 
-def _limits(*images: NDArray[np.float64]) -> tuple[float, float]:
+def grey_limits(*images: NDArray[np.float64]) -> tuple[float, float]:
     """Return black and white for some images: all but 0.5 % of pixels at either end.
 
     Where nearly all pixels are alike, as in a picture of a few dots, none saturates.
@@ -388,7 +389,8 @@ def _limits(*images: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _as_image(name: str, image: ArrayLike) -> NDArray[np.float64]:
+def as_image(name: str, image: ArrayLike) -> NDArray[np.float64]:
+    """Return an image to draw, or say by its name why it is none."""
     array = np.asarray(image, dtype=np.float64)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} must be an image of shape (H, W), got {array.shape}")
