@@ -1,20 +1,23 @@
-"""Tune the strengths of `emdn.baselines` on the validation split, for each dose range.
+"""Tune `emdn.baselines` and `emdn.peers` on the validation split, for each dose range.
 
     python benchmarks/tune_baselines.py CORPUS
+    python benchmarks/tune_baselines.py CORPUS --peers    # which must be installed
 
-Each strength is the one of a grid with the least mean MSE, results clipped to [0, 1], over
-an instance of each validation image. Prints what `emdn.baselines.STRENGTHS` holds,
-and says where the best lies at an end of its grid.
+Each setting is the one of a grid with the least mean MSE, results clipped to [0, 1], over
+an instance of each validation image. Prints what `emdn.baselines.STRENGTHS` or
+`emdn.peers.SETTINGS` holds, and says where the best lies at an end of its grid.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from emdn.baselines import STABILISED, TOLD, tuned_methods
+from emdn.baselines import STABILISED, TOLD, Method, tuned_methods
 from emdn.benchmark import BenchmarkConfig, Instance, make_instance
 from emdn.metrics import mse
+from emdn.peers import PEERS, R_EM_NETWORKS
 
 GRIDS: dict[str, list[float]] = {
     "Gaussian, told": [1.5, 2, 2.5, 3, 3.5, 4, 5],
@@ -31,9 +34,22 @@ GRIDS: dict[str, list[float]] = {
 }
 
 
-def mean_error(name: str, strength: float, instances: list[Instance]) -> float:
-    """Return the mean MSE of a method with a strength."""
-    method = tuned_methods(dict.fromkeys([*TOLD, *STABILISED], strength))[name]
+PEER_GRIDS: dict[str, dict[str, list]] = {
+    "BM3D, stabilised": {"strength": [0.9, 1.0, 1.1, 1.2, 1.3]},
+    "FFDNet, stabilised": {"strength": [0.9, 0.95, 1.0, 1.05, 1.1]},
+    "r_em": {"network": list(R_EM_NETWORKS)},
+}
+
+
+def with_setting(name: str, keyword: str, value: float | str) -> Method:
+    """Return a method with one of the settings of its grid."""
+    if name in PEER_GRIDS:
+        return partial(PEERS[name], **{keyword: value})
+    return tuned_methods(dict.fromkeys([*TOLD, *STABILISED], float(value)))[name]
+
+
+def mean_error(method: Method, instances: list[Instance]) -> float:
+    """Return the mean MSE of a method."""
     errors = [
         mse(each.clean, np.clip(method(each.noisy, each.counts), 0, 1))
         for each in instances
@@ -42,18 +58,26 @@ def mean_error(name: str, strength: float, instances: list[Instance]) -> float:
 
 
 def main() -> None:
-    """Print the best strengths."""
+    """Print the best settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--instances", type=int, default=14)
+    parser.add_argument(
+        "--peers", action="store_true", help="tune emdn.peers in their place"
+    )
     arguments = parser.parse_args()
+    grids = {name: {"strength": grid} for name, grid in GRIDS.items()}
     config = BenchmarkConfig(arguments.corpus, "val", arguments.instances, crop=256)
     for dose_range in config.dose_ranges:
         instances = [make_instance(config, dose_range, n) for n in range(config.instances)]
-        for name, grid in GRIDS.items():
-            errors = [mean_error(name, strength, instances) for strength in grid]
+        for name, settings in (PEER_GRIDS if arguments.peers else grids).items():
+            ((keyword, grid),) = settings.items()
+            errors = [
+                mean_error(with_setting(name, keyword, value), instances) for value in grid
+            ]
             best = int(np.argmin(errors))
-            at_end = "  at an end of its grid" if best in (0, len(grid) - 1) else ""
+            ends = keyword == "strength" and best in (0, len(grid) - 1)
+            at_end = "  at an end of its grid" if ends else ""
             print(
                 f"{dose_range} {name!r}: {grid[best]},  {errors[best]:.3e}{at_end}",
                 flush=True,

@@ -5,6 +5,10 @@
 An instance is a function of the seed and of its number alone, and rows are written in the
 order of numbers whoever computed them. So a run that was interrupted goes on behind its
 last whole instance, and any number of workers writes the same file, but for the times.
+
+A method is any function of a noisy image and its counts, see `emdn.baselines`;
+`emdn.baselines.blind` makes one from a function of an image alone. What the rows say is in
+`emdn.tables`.
 """
 
 import csv
@@ -15,16 +19,18 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from inspect import Parameter, signature
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -32,14 +38,25 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from emdn.baselines import BASELINES, STRENGTHS, Image, Method, tuned_methods
+from emdn import peers
+from emdn.baselines import (
+    BASELINES,
+    STABILISED,
+    STRENGTHS,
+    TOLD,
+    Image,
+    Method,
+    PaperDose,
+    blind,
+    tuned_methods,
+)
 from emdn.denoiser import WEIGHTS, Denoiser, load_tensorflow
 from emdn.io import read_micrograph, written_whole
-from emdn.metrics import mse, ssim
-from emdn.noise import DoseRange, noisy_pair, sample_scale
+from emdn.metrics import mse, psnr_of_mse, ssim
+from emdn.noise import noisy_pair, sample_scale
 
-NETWORK = "emdn"
-SCORES = ("mse", "ssim", "mse_paper", "ssim_paper")
+NETWORK = "emdn"  # the network that ships for all doses, which measures the noise itself
+NETWORKS = (NETWORK, "emdn, told", "emdn, blind")  # told the noise; the paper's graph
 LARGEST_MSE = 0.012  # the paper's; what is larger counts as this
 PACKAGES = (
     "emdn",
@@ -69,7 +86,7 @@ class BenchmarkConfig:
     crop : int
         Largest side of a crop, in pixels; smaller micrographs are taken whole.
     dose_ranges : tuple of str
-        Of "low" and "ordinary".
+        Of "low" and "ordinary", the paper's.
     seed : int
         Of crops, scales and noise.
     """
@@ -78,7 +95,7 @@ class BenchmarkConfig:
     split: Literal["train", "val", "test"] = "test"
     instances: int = 20_000
     crop: int = 512
-    dose_ranges: tuple[DoseRange, ...] = ("low", "ordinary")
+    dose_ranges: tuple[PaperDose, ...] = ("low", "ordinary")
     seed: int = 2018
 
     def __post_init__(self) -> None:
@@ -86,6 +103,11 @@ class BenchmarkConfig:
             raise ValueError(f"instances must be at least 1, got {self.instances}")
         if self.crop < 16:
             raise ValueError(f"crop must be at least 16 pixels, got {self.crop}")
+        unknown = [name for name in self.dose_ranges if name not in STRENGTHS]
+        if unknown or not self.dose_ranges:
+            raise ValueError(
+                f"dose_ranges must be of {', '.join(STRENGTHS)}, got {self.dose_ranges}"
+            )
 
 
 class Row(NamedTuple):
@@ -124,6 +146,11 @@ class Row(NamedTuple):
     ssim_paper: float
     seconds: float
 
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio in dB; no column of the file, for `mse` tells it."""
+        return psnr_of_mse(self.mse, data_range=1)
+
 
 class Instance(NamedTuple):
     """A noisy and a clean crop of a micrograph, and where they come from."""
@@ -135,16 +162,119 @@ class Instance(NamedTuple):
     facts: Mapping[str, str]
 
 
-def standard_methods(dose_range: DoseRange) -> dict[str, Method]:
+def standard_methods(dose_range: PaperDose) -> dict[str, Method]:
     """Return the network, the paper's filters, and those that are told the noise."""
-    return {
-        NETWORK: _network(dose_range),
-        **BASELINES,
-        **tuned_methods(STRENGTHS[dose_range]),
-    }
+    return _networks(dose_range) | _filters(dose_range)
 
 
-def make_instance(config: BenchmarkConfig, dose_range: DoseRange, number: int) -> Instance:
+KNOWN = (*NETWORKS, *BASELINES, *TOLD, *STABILISED, *peers.PEERS)
+"""Names of all methods of this package and of `emdn.peers`."""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """A choice of methods, which returns them for a dose range when called.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of `KNOWN`, in any order; empty for the standard methods.
+    with_peers : bool
+        Add all of `emdn.peers`, whose packages must be installed.
+    own : tuple of str
+        Functions to add, as "package.module:function"; see `imported_method`.
+
+    Examples
+    --------
+    >>> list(Methods(("Gaussian", "unfiltered"))("low"))
+    ['unfiltered', 'Gaussian']
+    """
+
+    # A value, not a closure: workers are sent it and know it again by its hash.
+    names: tuple[str, ...] = ()
+    with_peers: bool = False
+    own: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in KNOWN:
+                raise ValueError(f"no method is called {name!r}; {_known()}")
+        for name in self.chosen:
+            if name in peers.PEERS:
+                peers.require(name)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of all methods, in the order of `KNOWN`, own ones last."""
+        names = self.names or set(KNOWN) - set(peers.PEERS)
+        wanted = {*names, *(peers.PEERS if self.with_peers else ())}
+        return (*(name for name in KNOWN if name in wanted), *self.own)
+
+    def __call__(self, dose_range: PaperDose) -> dict[str, Method]:
+        """Return the methods for a dose range by name."""
+        known = _filters(dose_range) | peers.peer_methods(dose_range)
+        if not {*NETWORKS}.isdisjoint(self.chosen):
+            known |= _networks(dose_range)
+        known |= {place: imported_method(place) for place in self.own}
+        return {name: known[name] for name in self.chosen}
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Split names of methods at commas, of which some names have one themselves.
+
+    Parameters
+    ----------
+    text : str
+        Names of `KNOWN`; upper and lower case are alike.
+
+    Examples
+    --------
+    >>> split_names("emdn,wavelet, stabilised,median")
+    ('emdn', 'wavelet, stabilised', 'median')
+    """
+    longest_first = sorted(KNOWN, key=len, reverse=True)
+    names = []
+    rest = text.strip()
+    while rest:
+        for name in longest_first:
+            head, tail = rest[: len(name)], rest[len(name) :].lstrip()
+            if head.lower() == name.lower() and tail[:1] in ("", ","):
+                names.append(name)
+                rest = tail[1:].strip()
+                break
+        else:
+            raise ValueError(f"no method is called {rest.split(',')[0]!r}; {_known()}")
+    return tuple(names)
+
+
+def imported_method(place: str) -> Method:
+    """Return a function of somebody's own as a method.
+
+    Parameters
+    ----------
+    place : str
+        "package.module:function". It is called with a noisy image in [0, 1], and with the
+        counts that its 1 stands for if it has a second parameter that must be given.
+        Modules in the working directory are found too.
+    """
+    module, colon, name = place.partition(":")
+    if not (module and colon and name):
+        raise ValueError(f"a method is package.module:function, got {place!r}")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # which only `python -m` would do by itself
+    try:
+        method: Any = attrgetter(name)(import_module(module))
+    except ImportError as error:
+        raise ValueError(f"{place}: cannot be imported, {error}") from error
+    except AttributeError as error:
+        raise ValueError(f"{place}: {error}") from error
+    if not callable(method):
+        raise ValueError(f"{place}: is no function but {type(method).__name__}")
+    function = cast("Callable[..., Image]", method)
+    return function if _takes_counts(function) else blind(function)
+
+
+def make_instance(config: BenchmarkConfig, dose_range: PaperDose, number: int) -> Instance:
     """Return the instance of a number, always the same."""
     micrographs = _micrographs(config.folder, config.split)
     facts, image = micrographs[number % len(micrographs)]
@@ -164,7 +294,7 @@ def make_instance(config: BenchmarkConfig, dose_range: DoseRange, number: int) -
 
 def score_instance(
     config: BenchmarkConfig,
-    dose_range: DoseRange,
+    dose_range: PaperDose,
     number: int,
     methods: Mapping[str, Method],
 ) -> list[Row]:
@@ -174,10 +304,15 @@ def score_instance(
     where = (facts["file"], facts["source"], facts.get("modality", ""), scale, dose)
     rows = []
     for name, method in methods.items():
+        own_noisy = noisy.copy()  # which it may spoil
         begun = time.perf_counter()
-        denoised = np.asarray(method(noisy, counts))
+        denoised = np.asarray(method(own_noisy, counts))
         seconds = time.perf_counter() - begun
-        scores = score(clean, denoised, clips=name == NETWORK)
+        if denoised.shape != clean.shape:
+            raise ValueError(
+                f"{name}: made an image of shape {denoised.shape} of one of {clean.shape}"
+            )
+        scores = score(clean, denoised, clips=name in NETWORKS)
         rows.append(Row(dose_range, number, name, *where, *scores, seconds))
     return rows
 
@@ -217,7 +352,7 @@ def benchmark(
     config: BenchmarkConfig,
     path: str | os.PathLike[str],
     *,
-    methods: Callable[[DoseRange], Mapping[str, Method]] = standard_methods,
+    methods: Callable[[PaperDose], Mapping[str, Method]] = standard_methods,
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = False,
@@ -231,8 +366,10 @@ def benchmark(
     path : path
         The CSV file of `Row` to write; beside it, a JSON file tells how it was made.
     methods : callable
-        Returns the methods for a dose range, by name. Where there are several workers it is
-        called in each of them, so it must be a function at the top of a module.
+        Returns the methods for a dose range, by name: `standard_methods`, a choice of
+        `Methods`, or your own. Where there are several workers it is called in each of
+        them, so it must be a function at the top of a module, or a value like `Methods`
+        that is the same after it was pickled.
     workers : int
         Processes on this machine.
     scheduler : str, optional
@@ -254,7 +391,7 @@ def benchmark(
     _micrographs(config.folder, config.split)  # complains if there are none
     names = list(methods(config.dose_ranges[0]))
     _settle(config, names, path)
-    tasks: list[tuple[DoseRange, int]] = [
+    tasks: list[tuple[PaperDose, int]] = [
         (dose, number) for dose in config.dose_ranges for number in range(config.instances)
     ]
     done = _whole_instances(path, len(names))
@@ -284,11 +421,36 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         ]
 
 
-def _network(dose_range: DoseRange) -> Method:
-    """Return the shipped network as a method, which ignores the counts."""
+def _networks(dose_range: PaperDose) -> dict[str, Method]:
+    """Return the shipped networks as methods, by the names in `NETWORKS`."""
     load_tensorflow()  # else it would write into the progress bar
-    denoise = Denoiser(dose_range, progress=False).denoise
-    return lambda noisy, _: denoise(noisy)
+    every_dose, of_paper = Denoiser(progress=False), Denoiser(dose_range, progress=False)
+    methods: list[Method] = [
+        blind(every_dose.denoise),
+        lambda noisy, counts: every_dose.denoise(noisy, gain=1 / counts),
+        blind(of_paper.denoise),
+    ]
+    return dict(zip(NETWORKS, methods, strict=True))
+
+
+def _filters(dose_range: PaperDose) -> dict[str, Method]:
+    """Return all methods of `emdn.baselines`."""
+    return BASELINES | tuned_methods(STRENGTHS[dose_range])
+
+
+def _takes_counts(method: Callable[..., Image]) -> bool:
+    """Return whether a function has a second parameter that must be given."""
+    try:
+        parameters = signature(method).parameters.values()
+    except ValueError:  # of a compiled function
+        return True
+    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return len(needed) > 1
+
+
+def _known() -> str:
+    return f"there are: {'; '.join(KNOWN)}"
 
 
 @cache
@@ -309,7 +471,7 @@ def _settle(config: BenchmarkConfig, names: Sequence[str], path: Path) -> None:
     about = {
         "config": {**asdict(config), "folder": config.folder.name},
         "methods": list(names),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in (*PACKAGES, *_packages(names))},
         "python": sys.version.split()[0],
         "weights": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()
@@ -330,6 +492,12 @@ def _settle(config: BenchmarkConfig, names: Sequence[str], path: Path) -> None:
     beside.write_text(json.dumps(about, indent=1) + "\n")
     with path.open("w", newline="") as file:
         csv.writer(file).writerow(Row._fields)
+
+
+def _packages(names: Sequence[str]) -> list[str]:
+    """Return the packages of the peers among methods."""
+    of_peers = [peers.PACKAGES[name] for name in names if name in peers.PACKAGES]
+    return sorted({each for package in of_peers for each in package.distributions})
 
 
 def _version(package: str) -> str:
@@ -354,8 +522,8 @@ def _whole_instances(path: Path, methods: int) -> int:
 
 def _computed(
     config: BenchmarkConfig,
-    methods: Callable[[DoseRange], Mapping[str, Method]],
-    tasks: Sequence[tuple[DoseRange, int]],
+    methods: Callable[[PaperDose], Mapping[str, Method]],
+    tasks: Sequence[tuple[PaperDose, int]],
     workers: int,
     scheduler: str | None,
 ) -> Iterator[list[Row]]:
@@ -369,7 +537,7 @@ def _computed(
         yield from _in_processes(jobs, workers)
 
 
-def _work(job: tuple[BenchmarkConfig, Any, DoseRange, int]) -> list[Row]:
+def _work(job: tuple[BenchmarkConfig, Any, PaperDose, int]) -> list[Row]:
     """Compute one instance, with methods that each process makes once."""
     config, methods, dose_range, number = job
     return score_instance(config, dose_range, number, _made(methods, dose_range))
@@ -377,7 +545,7 @@ def _work(job: tuple[BenchmarkConfig, Any, DoseRange, int]) -> list[Row]:
 
 @cache
 def _made(
-    methods: Callable[[DoseRange], Mapping[str, Method]], dose_range: DoseRange
+    methods: Callable[[PaperDose], Mapping[str, Method]], dose_range: PaperDose
 ) -> Mapping[str, Method]:
     return methods(dose_range)
 
@@ -417,107 +585,3 @@ def _on_cluster(jobs: Sequence[Any], scheduler: str) -> Iterator[list[Row]]:
         while futures:
             yield futures.pop(0).result()
             futures += [client.submit(_work, job, pure=False) for job in islice(waiting, 1)]
-
-
-class Summary(NamedTuple):
-    """Mean scores of a method in a dose range, over instances.
-
-    Parameters
-    ----------
-    method : str
-        Its name.
-    instances : int
-        How many were scored.
-    mse, ssim, mse_paper, ssim_paper : float
-        Means; see `Row`.
-    mse_deviation, ssim_deviation : float
-        Standard deviations of `mse_paper` and `ssim_paper`, as in the paper's Table 1.
-    mse_interval, ssim_interval : tuple of 2 float
-        95 % intervals of `mse` and `ssim`, by a bootstrap that draws sources.
-    seconds : float
-        Median time of an instance.
-    """
-
-    method: str
-    instances: int
-    mse: float
-    ssim: float
-    mse_paper: float
-    ssim_paper: float
-    mse_deviation: float
-    ssim_deviation: float
-    mse_interval: tuple[float, float]
-    ssim_interval: tuple[float, float]
-    seconds: float
-
-
-def summarise(rows: Iterable[Row], *, seed: int = 0) -> dict[str, list[Summary]]:
-    """Return a summary of each method, by dose range."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.dose_range, row.method), []).append(row)
-    table: dict[str, list[Summary]] = {}
-    for (dose_range, method), chosen in groups.items():
-        values = {name: np.array([getattr(r, name) for r in chosen]) for name in SCORES}
-        sources = [row.source for row in chosen]
-        means = {name: float(values[name].mean()) for name in SCORES}
-        summary = Summary(
-            method,
-            instances=len(chosen),
-            **means,
-            mse_deviation=float(values["mse_paper"].std()),
-            ssim_deviation=float(values["ssim_paper"].std()),
-            mse_interval=bootstrap_interval(values["mse"], sources, seed=seed),
-            ssim_interval=bootstrap_interval(values["ssim"], sources, seed=seed),
-            seconds=float(np.median([row.seconds for row in chosen])),
-        )
-        table.setdefault(dose_range, []).append(summary)
-    return table
-
-
-def bootstrap_interval(
-    values: NDArray, sources: Sequence[str], *, seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
-    """Return a 95 % interval of the mean of values that are alike within a source.
-
-    Parameters
-    ----------
-    values : (N,) array
-        One score for each instance.
-    sources : sequence of N str
-        Which of them belong together; whole sources are drawn, with replacement.
-    seed, draws : int
-        Of the bootstrap.
-
-    Examples
-    --------
-    >>> values = np.random.default_rng(0).normal(5, 1, size=400)
-    >>> low, high = bootstrap_interval(values, [str(n) for n in range(400)])
-    >>> print(f"{low:.1f} to {high:.1f}")
-    4.9 to 5.1
-    """
-    names = sorted(Counter(sources))
-    index = np.searchsorted(names, np.asarray(sources))
-    sums = np.bincount(index, values, minlength=len(names))
-    counts = np.bincount(index, minlength=len(names))
-    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def markdown_table(table: Mapping[str, Sequence[Summary]]) -> str:
-    """Return summaries as Markdown, a row a method, MSE in thousandths."""
-    doses = list(table)
-    titles = [f"{dose} dose, MSE x 1e-3 | {dose} dose, SSIM" for dose in doses]
-    lines = [f"| method | {' | '.join(titles)} |", "|---" * (1 + 2 * len(doses)) + "|"]
-    for rank, first in enumerate(table[doses[0]]):
-        cells = []
-        for dose in doses:
-            each = table[dose][rank]
-            low, high = (1e3 * limit for limit in each.mse_interval)
-            cells.append(f"{1e3 * each.mse:.3f} ({low:.3f} to {high:.3f})")
-            low, high = each.ssim_interval
-            cells.append(f"{each.ssim:.3f} ({low:.3f} to {high:.3f})")
-        lines.append(f"| {first.method} | {' | '.join(cells)} |")
-    return "\n".join(lines)

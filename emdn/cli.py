@@ -1,4 +1,4 @@
-"""The command line: `emdn denoise`, `train`, `benchmark`, `curve` and `info`."""
+"""The command line: `emdn denoise`, `train`, `benchmark`, `figures`, `curve` and `info`."""
 
 import sys
 import warnings
@@ -69,8 +69,15 @@ def denoise(
         ),
     ],
     dose: Annotated[
-        Dose, typer.Option(help="Dose range of the weights; auto measures the noise.")
+        Dose,
+        typer.Option(
+            help="Network: auto is told the noise and fits all doses; the others are blind."
+        ),
     ] = Dose.AUTO,
+    gain: Annotated[
+        float | None,
+        typer.Option(help="What an electron adds to a pixel; measured if not given."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A Keras file of your own weights.")
     ] = None,
@@ -106,7 +113,7 @@ def denoise(
             image, metadata = read_micrograph(source)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                restored = noise_remover.denoise(image)
+                restored = noise_remover.denoise(image, gain=gain)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_micrograph(target, restored, metadata, overwrite=overwrite)
         except (ValueError, OSError) as error:
@@ -166,12 +173,29 @@ def train(
         typer.echo(f"{output}: done, {weights}")
 
 
+class Group(StrEnum):
+    """What to group scores by; members mirror `emdn.tables.By`."""
+
+    SOURCE = "source"
+    MODALITY = "modality"
+    DOSE = "dose"
+
+
+class Form(StrEnum):
+    """How to print scores."""
+
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
 BENCHMARK_EXAMPLES = """
 [bold]Examples[/bold]
 
   emdn benchmark micrographs/ -o scores.csv --instances 200 --workers 4
 
   emdn benchmark micrographs/ -o scores.csv    (again, after an interruption: goes on)
+
+  emdn benchmark micrographs/ -o mine.csv --methods "emdn,Gaussian" --method my.code:denoise
 """
 
 
@@ -191,19 +215,49 @@ def benchmark(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, in place of them.")
     ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Names of methods, with commas; by default, all but peers.")
+    ] = "",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Add a function of your own, package.module:function; may repeat."
+        ),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Add rivals from packages of their own.")
+    ] = False,
+    by: Annotated[
+        Group | None, typer.Option(help="Print scores for each of these apart.")
+    ] = None,
+    table: Annotated[Form, typer.Option(help="How to print them.")] = Form.MARKDOWN,
 ) -> None:
-    """Score the shipped weights and classical filters on noise made by the paper's rule."""
+    """Score the shipped weights and classical filters on noise made by the paper's rule.
+
+    Functions of your own are called with a noisy image in [0, 1] and, if they have a second
+    parameter that must be given, with the counts that its 1 stands for.
+    """
     load_tensorflow()
     with _extra("baselines"):
-        from emdn.benchmark import BenchmarkConfig, markdown_table, read_rows, summarise
+        from emdn.benchmark import BenchmarkConfig, Methods, read_rows, split_names
         from emdn.benchmark import benchmark as score
+        from emdn.tables import latex_table, markdown_table, summarise
 
     try:
         config = BenchmarkConfig(folder, split.value, instances, crop, seed=seed)
-        score(config, output, workers=workers, scheduler=scheduler, progress=True)
-        typer.echo(markdown_table(summarise(read_rows(output))))
-    except (ValueError, OSError) as error:
+        chosen = Methods(split_names(methods), with_peers=peers, own=tuple(method or ()))
+        score(
+            config,
+            output,
+            methods=chosen,
+            workers=workers,
+            scheduler=scheduler,
+            progress=True,
+        )
+        shown = summarise(read_rows(output), by=by.value if by else None)
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
+    typer.echo(markdown_table(shown) if table is Form.MARKDOWN else latex_table(shown))
 
 
 @app.command()
@@ -223,6 +277,50 @@ def curve(
         plot_learning_curves(logs, boxcar=boxcar).savefig(output, dpi=150)
     except (ValueError, OSError) as error:
         _fail(error)
+
+
+FIGURES_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn figures scores.csv --data micrographs/ -o figures/
+
+  emdn figures scores.csv --data micrographs/ -o figures/ --methods emdn,Gaussian
+"""
+
+
+@app.command(epilog=FIGURES_EXAMPLES)
+def figures(
+    results: Annotated[Path, typer.Argument(help="The CSV file of a benchmark.")],
+    data: Annotated[Path, typer.Option(help="Folder of the micrographs scored in it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder, made if missing.")
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(help="Names of methods, with commas, the one to look into first."),
+    ] = "",
+    instances: Annotated[int, typer.Option(help="Averaged for each map of errors.")] = 200,
+    crop: Annotated[int, typer.Option(help="Side of those maps, in pixels.")] = 256,
+    formats: Annotated[str, typer.Option(help="Of png, pdf and svg.")] = "png,pdf",
+    only: Annotated[
+        str, typer.Option(help="Pattern of the figures' names, such as fig4*.")
+    ] = "*",
+) -> None:
+    """Draw the paper's figures of section 4, and more, from a benchmark."""
+    load_tensorflow()
+    with _extra("baselines"):
+        from emdn.benchmark import split_names
+    with _extra("book"):
+        from emdn.figures import FigureConfig, write_figures
+
+    try:
+        config = FigureConfig(
+            split_names(methods), instances, crop, tuple(formats.split(",")), only
+        )
+        written = write_figures(results, data, output, config, progress=True)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo("\n".join(str(path) for path in written))
 
 
 @app.command()

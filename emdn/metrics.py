@@ -58,8 +58,30 @@ def psnr(clean: ArrayLike, denoised: ArrayLike, *, data_range: float) -> float:
     >>> print(f"{psnr([[0.0, 0.0]], [[0.1, 0.1]], data_range=1):.1f} dB")
     20.0 dB
     """
+    return psnr_of_mse(mse(clean, denoised), data_range=data_range)
+
+
+def psnr_of_mse(error: float, *, data_range: float) -> float:
+    """Return the peak signal-to-noise ratio of a mean squared error.
+
+    Parameters
+    ----------
+    error : float
+        From `mse`.
+    data_range : float
+        See `psnr`.
+
+    Returns
+    -------
+    float
+        In decibels (dB); infinite if there is no error, NaN if it is NaN.
+
+    Examples
+    --------
+    >>> psnr_of_mse(1e-3, data_range=1)
+    30.0
+    """
     _require_range(data_range)
-    error = mse(clean, denoised)
     return 20 * math.log10(data_range) - 10 * math.log10(error) if error else math.inf
 
 

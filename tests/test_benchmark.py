@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +13,26 @@ from cheap_methods import cheap, deadly
 from skimage.metrics import structural_similarity
 from typer.testing import CliRunner
 
+from emdn import peers
+from emdn.baselines import BASELINES, STABILISED, TOLD, blind
 from emdn.benchmark import (
     LARGEST_MSE,
     NETWORK,
+    NETWORKS,
     BenchmarkConfig,
-    Row,
+    Methods,
     benchmark,
-    bootstrap_interval,
+    imported_method,
     make_instance,
-    markdown_table,
     read_rows,
     score,
     score_instance,
+    split_names,
     standard_methods,
-    summarise,
 )
 from emdn.cli import app
 from emdn.io import write_micrograph
+from emdn.metrics import psnr
 from emdn.synthetic import micrograph
 
 
@@ -170,6 +175,8 @@ def test_how_it_was_made_stands_beside_the_rows(whole):
     [
         ({"instances": 0}, "instances must be at least 1, got 0"),
         ({"crop": 8}, "crop must be at least 16 pixels, got 8"),
+        ({"dose_ranges": ("low", "any")}, "must be of low, ordinary, got .*'any'"),
+        ({"dose_ranges": ()}, "must be of low, ordinary"),
     ],
 )
 def test_bad_settings_are_named(folder, change, message):
@@ -211,34 +218,126 @@ def test_a_result_that_is_not_finite_scores_nan():
     assert all(map(math.isnan, score(clean, clean * np.nan, clips=False)))
 
 
-def row(method, source, error):
-    return Row("low", 0, method, "f", source, "m", 1.0, 1.0, error, 0.5, error, 0.5, 0.1)
+def test_the_psnr_of_a_row_is_that_of_the_clipped_image(config):
+    noisy, clean, *_ = make_instance(config, "low", 0)
+    row = score_instance(config, "low", 0, cheap("low"))[0]
+    assert row.psnr == pytest.approx(psnr(clean, noisy, data_range=1))
+    assert row.psnr == pytest.approx(-10 * math.log10(row.mse))
 
 
-def test_summaries_are_means_and_deviations_over_instances():
-    rows = [row("x", "a", 0.001), row("x", "b", 0.003), row("y", "a", 0.002)]
-    x, y = summarise(rows)["low"]
-    assert (x.method, x.instances, y.instances) == ("x", 2, 1)
-    assert x.mse == pytest.approx(0.002)
-    assert x.mse_deviation == pytest.approx(0.001)
-    assert x.mse_interval == pytest.approx((0.001, 0.003))
+def test_a_method_cannot_spoil_the_image_for_the_next(config):
+    def spoil(noisy, _):
+        noisy[:] = 0
+        return noisy
+
+    methods = {"spoil": spoil, **cheap("low")}
+    rows = score_instance(config, "low", 0, methods)[1:]
+    expected = score_instance(config, "low", 0, cheap("low"))
+    assert [row[:-1] for row in rows] == [row[:-1] for row in expected]
 
 
-def test_the_bootstrap_knows_that_a_source_repeats_itself():
-    """A hundred copies of ten values say no more than the ten."""
-    values = np.random.default_rng(0).normal(size=10)
-    names = [str(n) for n in range(10)]
-    once = bootstrap_interval(values, names)
-    often = bootstrap_interval(np.repeat(values, 100), np.repeat(names, 100).tolist())
-    assert often == pytest.approx(once)
-    low, high = once
-    assert low < values.mean() < high
+def test_a_result_of_another_size_is_named(config):
+    methods = {"mine": blind(lambda noisy: noisy[1:])}
+    with pytest.raises(ValueError, match=r"mine: made .* \(39, 48\) of one of \(40, 48\)"):
+        score_instance(config, "low", 0, methods)
 
 
-def test_the_table_has_a_row_for_each_method(whole):
-    lines = markdown_table(summarise(read_rows(whole))).splitlines()
-    assert len(lines) == 2 + 3
-    assert len({line.count("|") for line in lines}) == 1
+OWN = """
+def of_an_image(noisy):
+    return noisy / 2
+
+def of_counts(noisy, counts):
+    return noisy * counts
+
+def with_settings(noisy, strength=3):
+    return noisy * strength
+
+class Denoiser:
+    def denoise(self, noisy, clip=True):
+        return noisy / 4
+
+denoiser = Denoiser()
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Write a module of somebody's own into the working directory, and return its name."""
+    (tmp_path / "own_methods.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "own_methods"
+    sys.modules.pop("own_methods", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "factor"),
+    [
+        ("of_an_image", 0.5),
+        ("of_counts", 7),
+        ("with_settings", 3),
+        ("denoiser.denoise", 0.25),
+    ],
+)
+def test_a_function_of_ones_own_is_a_method_with_or_without_counts(own, function, factor):
+    denoised = imported_method(f"{own}:{function}")(np.ones((2, 2)), 7.0)
+    np.testing.assert_array_equal(denoised, factor)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("own_methods", "a method is package.module:function, got 'own_methods'"),
+        ("own_methods:other", "own_methods:other: .*no attribute 'other'"),
+        ("nowhere.at_all:other", "cannot be imported, No module named 'nowhere'"),
+        ("own_methods:number", "is no function but int"),
+    ],
+)
+def test_a_method_that_is_not_there_is_named(own, place, message):  # noqa: ARG001
+    with pytest.raises(ValueError, match=message):
+        imported_method(place)
+
+
+def test_methods_of_any_choice_come_in_one_order(own):
+    place = f"{own}:of_an_image"
+    chosen = Methods(("median", "wavelet, stabilised", "Gaussian"), own=(place,))
+    assert list(chosen("low")) == ["Gaussian", "median", "wavelet, stabilised", place]
+    # Which is how each worker knows that it has made them before.
+    assert pickle.loads(pickle.dumps(chosen)) == chosen
+    assert hash(pickle.loads(pickle.dumps(chosen))) == hash(chosen)
+
+
+@pytest.mark.parametrize("dose_range", ["low", "ordinary"])
+def test_no_choice_is_all_but_peers(dose_range):
+    assert list(Methods()(dose_range)) == list(standard_methods(dose_range))
+
+
+def test_a_choice_without_the_network_does_not_load_it(monkeypatch):
+    monkeypatch.setattr("emdn.benchmark.Denoiser", None)
+    assert list(Methods(("unfiltered",))("low")) == ["unfiltered"]
+
+
+def test_peers_that_are_not_installed_are_refused_before_anything_is_done(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    for choice in ({"names": ("BM3D, stabilised",)}, {"with_peers": True}):
+        with pytest.raises(ImportError, match=r"emdn\[peers\]"):
+            Methods(**choice)
+    monkeypatch.setattr(peers, "require", lambda _: None)
+    names = list(Methods(("Gaussian",), with_peers=True)("low"))
+    assert names == ["Gaussian", *peers.PEERS]
+
+
+def test_names_with_commas_are_told_from_names_between_commas():
+    names = (*NETWORKS, *BASELINES, *TOLD, *STABILISED, *peers.PEERS)
+    assert split_names(",".join(names)) == names
+    assert split_names(" , ".join(names[::-1]).upper()) == names[::-1]
+    assert split_names("") == ()
+    for unknown in ("Gausian", "Gaussian, told you"):
+        with pytest.raises(
+            ValueError, match=r"no method is called '.*there are: emdn; emdn, told; "
+        ):
+            split_names(f"median,{unknown}")
 
 
 def test_standard_methods_begin_with_the_network():
@@ -274,6 +373,60 @@ def test_the_command_line_scores_and_goes_on(folder, tmp_path):
     again = CliRunner().invoke(app, command)
     assert path.read_bytes() == rows
     assert again.stdout == first.stdout
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """Return a function that runs a small benchmark from the command line."""
+    path = tmp_path / "rows.csv"
+
+    def run(*arguments):
+        command = ["benchmark", folder, "-o", path, "--instances", 2, "--crop", 32]
+        return CliRunner().invoke(app, [str(each) for each in (*command, *arguments)])
+
+    run.path = path
+    return run
+
+
+def test_the_command_line_scores_chosen_methods_and_ones_own(run, own):
+    place = f"{own}:of_an_image"
+    result = run("--methods", "gaussian,Gaussian, told", "--method", place)
+    assert result.exit_code == 0, result.output
+    methods = [row.method for row in read_rows(run.path)]
+    assert methods == 4 * ["Gaussian", "Gaussian, told", place]
+    latex = run(
+        "--methods", "Gaussian, told,gaussian", "--method", place, "--table", "latex"
+    )
+    assert latex.stdout.startswith(r"\begin{tabular}")
+    by_source = run(
+        "--methods", "Gaussian,Gaussian, told", "--method", place, "--by", "source"
+    )
+    assert "| a: Gaussian, told |" in by_source.stdout
+
+
+def test_the_command_line_names_what_is_no_method_or_not_installed(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ffdnet", None)
+    for arguments, message in (
+        (("--methods", "Gauss"), "no method is called 'Gauss'"),
+        (("--method", "nowhere"), "a method is package.module:function"),
+        (("--methods", "FFDNet, stabilised"), 'pip install "emdn[peers]"'),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert not run.path.exists()
+
+
+def test_versions_of_peers_are_written_down(config, tmp_path, monkeypatch):
+    """But of no others: results without peers are the same without their packages."""
+    monkeypatch.setattr(peers, "require", lambda _: None)
+    monkeypatch.setitem(peers.PEERS, "BM3D, stabilised", lambda noisy, _, **__: noisy)
+    path = tmp_path / "rows.csv"
+    benchmark(config, path, methods=Methods(("median", "BM3D, stabilised")))
+    versions = json.loads(path.with_suffix(".json").read_text())["versions"]
+    assert {"bm3d", "bm4d"} < versions.keys()
+    assert not {"ffdnet", "torch"} & versions.keys()
 
 
 def test_the_command_line_refuses_a_folder_without_a_manifest(tmp_path):

@@ -236,6 +236,26 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(recipe, micrographs,
     assert not output.exists()
 
 
+def test_a_dry_run_tells_where_a_rate_goes_and_counts_averages(
+    recipe, micrographs, tmp_path
+):
+    """The network is told the counts; averages are two more copies of all weights."""
+    text = recipe.read_text().replace("rate: 1e-4", "rate: 1e-4, end: 1e-6")
+    u_net = "model: {name: UNET, features: [256], blocks: [1]}"
+    text = text.replace("model: {name: SHALLOW, depth: 3, features: 4}", u_net)
+    memories = []
+    for share in (0.0, 0.9):
+        recipe.write_text(f"{text}averaging: {share}\n")
+        command = ("train", "--config", recipe, "--data", micrographs)
+        result = run(*command, "-o", tmp_path / "run", "--dry-run")
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        assert lines[4] == "steps: 6 (4 at 0.001, 2 at 0.0001 to 1e-06)"
+        memories.append(float(re.search(r"about (\S+) GB", lines[6])[1]))
+    parameters = 2 * 9 * 4 * 256 + 256 + 4 + 2 * (9 * 256**2 + 256)
+    assert memories[1] - memories[0] == pytest.approx(2 * 4 * parameters / 1e9, abs=0.0015)
+
+
 def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_path):
     """The recipe's own does not exist here."""
     command = ("train", "--config", recipe, "-o", tmp_path / "run", "--dry-run")
@@ -252,7 +272,7 @@ def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_
         (
             "SHALLOW",
             "DEEP",
-            "model: must be one of PAPER, SMALL, TINY, SHALLOW, got 'DEEP'",
+            "model: must be one of PAPER, SMALL, TINY, SHALLOW, UNET, got 'DEEP'",
         ),
         ("batch: 4", "batch: [", "is no YAML file"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage import metrics as oracle
 
-from emdn.metrics import mse, psnr, ssim
+from emdn.metrics import mse, psnr, psnr_of_mse, ssim
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ def test_metrics_agree_with_scikit_image(pair, data_range):
 
 def test_psnr_at_unit_range_is_minus_ten_log_mse(pair):
     assert psnr(*pair, data_range=1) == pytest.approx(-10 * math.log10(mse(*pair)))
+
+
+@pytest.mark.parametrize("data_range", [0.5, 1, 255])
+def test_the_psnr_of_an_error_is_that_of_the_images(pair, data_range):
+    assert psnr_of_mse(mse(*pair), data_range=data_range) == psnr(
+        *pair, data_range=data_range
+    )
+    assert math.isnan(psnr_of_mse(math.nan, data_range=data_range))
 
 
 def test_twice_the_range_adds_six_decibels(pair):
