@@ -21,7 +21,7 @@ def main() -> None:
     noisy, clean, _ = noisy_pair(membranes((320, 320), rng), 60.0, rng)
     images = {
         "noisy": noisy,
-        "denoised": Denoiser("low").denoise(noisy),
+        "denoised": Denoiser().denoise(noisy),
         "truth": clean,
     }
     figure = show_images(images, enlarge=np.s_[130:194, 130:194])

@@ -4,10 +4,12 @@ An image is scaled to [0, 1] once, cut into overlapping tiles, run through the n
 few tiles at a time, put together and returned to its own units.
 """
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from os import PathLike
@@ -20,15 +22,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
-from emdn.noise import DoseRange, check_dose_range, estimate_scale
+from emdn.noise import estimate_gain
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
 
 WEIGHTS = Path(__file__).parent / "weights"
 DOSES = ("auto", "low", "ordinary")
-
-# Between the low doses, of which 95 % lie below 250, and the ordinary ones from 200 on.
-LOW_DOSE_LIMIT = 225.0  # counts at the brightest pixel
 
 # What the network may see: a pixel further out, in units of the image's range, is a
 # defect of the detector, and left as it is would burn a hole into its surroundings.
@@ -37,7 +36,29 @@ DARKEST, BRIGHTEST = -1.0, 2.0
 MANY_TILES = 16  # worth a progress bar
 STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
 
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+FEWEST, MOST = 1.0, 1e5  # counts at the brightest level that a network may be told
+UNKNOWN = 100.0  # and what it is told of a line of pixels
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network as a function of tiles.
+
+    Parameters
+    ----------
+    run : callable
+        Takes (N, h, w, 1) float32 tiles and (N,) counts, and returns tiles.
+    told : bool
+        Whether it heeds the counts that 1 stands for, with 0 for no counts.
+    """
+
+    run: Callable[[Any, Any], Any]
+    told: bool
+
+    def __call__(self, tiles: NDArray[np.float32], counts: float) -> NDArray[np.float32]:
+        """Return (N, h, w) tiles without their noise."""
+        each = np.full(len(tiles), counts, np.float32)
+        return self.run(tiles[..., np.newaxis], each).numpy()[..., 0]
 
 
 class Denoiser:
@@ -46,16 +67,17 @@ class Denoiser:
     Parameters
     ----------
     dose : {"auto", "low", "ordinary"}
-        Weights to use: those for scales of 25 + Exp(75) counts at the brightest pixel, for
-        200 to 2500, or whichever fits the noise of each image or stack.
+        Network to use: the one for every dose, which is told the noise of an image, or the
+        paper's, which is blind to it, trained for scales of 25 + Exp(75) counts at the
+        brightest pixel or of 200 to 2500.
     model : path, optional
-        A Keras file to use at every dose, in place of the weights that ship.
+        A Keras file to use in place of the weights that ship.
     tile_size : int
         Largest side of a tile in pixels, a multiple of 16. The default holds the paper's
         512 pixels and an overlap around them.
     overlap : int
         Margin in pixels dropped on each side of a tile; the image is continued by
-        reflection that far.
+        reflection that far. An image that fits into one tile needs none.
     padding : int
         Pixels of reflection added around the image besides.
     batch_size : int
@@ -104,7 +126,9 @@ class Denoiser:
         self.clip = clip
         self.progress = progress
 
-    def denoise(self, image: ArrayLike) -> NDArray[np.float32]:
+    def denoise(
+        self, image: ArrayLike, *, gain: float | None = None
+    ) -> NDArray[np.float32]:
         """Return the image without its noise.
 
         Parameters
@@ -113,6 +137,10 @@ class Denoiser:
             One micrograph or a stack of them, of any real type and in any units. It is
             not changed. Pixels that are NaN or infinite are replaced by their nearest
             finite neighbour before the network sees them, and a warning counts them.
+        gain : float, optional
+            What one electron adds to a pixel, in units of the image; 1 for counts. By
+            default it is measured by `emdn.noise.estimate_gain`, of a stack in all images
+            at once. Blind networks do not need it.
 
         Returns
         -------
@@ -124,47 +152,46 @@ class Denoiser:
         ------
         ValueError
             If the array is not real, not of two or three axes, empty, or if an image of
-            it has no finite pixel.
+            it has no finite pixel; if the gain is not positive.
         """
+        if gain is not None and not 0 < gain < np.inf:
+            raise ValueError(f"gain must be positive and finite, got {gain}")
         images = _real_images(image)
         filled = np.stack([_fill_defects(each) for each in images])
-        network = load_network(self.model or WEIGHTS / f"{self._dose_range(filled)}.keras")
-        tiling = Tiling.balanced(
-            tuple(side + 2 * self.padding for side in filled.shape[1:]),
-            size=self.tile_size,
-            overlap=self.overlap,
-        )
+        network = load_network(self.model or WEIGHTS / f"{self.dose}.keras")
+        sides = tuple(side + 2 * self.padding for side in filled.shape[1:])
+        # Mirrored noise passes for structure, so what fits into one tile gets no margin.
+        overlap = self.overlap if max(sides) > self.tile_size else 0
+        tiling = Tiling.balanced(sides, size=self.tile_size, overlap=overlap)
+        if gain is None and network.told:
+            gain = _measured_gain(filled)
         with _progress(len(filled) * len(tiling), self.progress) as advance:
-            denoised = [self._denoise(each, network, tiling, advance) for each in filled]
+            denoised = [
+                self._denoise(each, gain, network, tiling, advance) for each in filled
+            ]
         return denoised[0] if np.ndim(image) == 2 else np.stack(denoised)
-
-    def _dose_range(self, images: NDArray[np.floating]) -> DoseRange:
-        """Return the dose range asked for, or the one that the median image belongs to."""
-        if self.dose != "auto":
-            return check_dose_range(self.dose)
-        if min(images.shape[1:]) < 2:  # no noise can be measured on a line of pixels
-            return "low"
-        scale = np.median([estimate_scale(image) for image in images])
-        return "low" if scale < LOW_DOSE_LIMIT else "ordinary"
 
     def _denoise(
         self,
         image: NDArray[np.floating],
+        gain: float | None,
         network: Network,
         tiling: Tiling,
         advance: Callable[[int], None],
     ) -> NDArray[np.float32]:
         """Denoise one finite image of shape (H, W)."""
-        scaling = Scaling.fit(image) if image.size > 1 else Scaling.of_range(image)
         if image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
+        scaling, counts = (
+            _exposure(image, gain or 0.0) if network.told else (_fit(image), 1.0)
+        )
         scaled = np.clip(scaling.apply(image), DARKEST, BRIGHTEST)
         padded = np.pad(scaled, self.padding, mode="reflect")
         output = np.empty(tiling.shape, np.float32)
         for start in range(0, len(tiling), self.batch_size):
             tiles = split(padded, tiling, start, start + self.batch_size)
-            paste(output, network(tiles), tiling, start)
+            paste(output, network(tiles, counts), tiling, start)
             advance(len(tiles))
         inner = tuple(slice(self.padding, self.padding + side) for side in image.shape)
         denoised = output[inner]
@@ -173,6 +200,35 @@ class Denoiser:
         denoised = np.clip(denoised, scaled.min(), scaled.max())
         restored = scaling.invert(_match_mean(denoised, scaled))
         return np.clip(restored, np.float32(image.min()), np.float32(image.max()))
+
+
+def _fit(image: NDArray[np.floating]) -> Scaling:
+    """Return what a blind network works on: the image's own range as [0, 1]."""
+    return Scaling.fit(image) if image.size > 1 else Scaling.of_range(image)
+
+
+def _dark(image: NDArray[np.floating]) -> float:
+    """Return the level of no electrons: 0, or the darkest where that is negative."""
+    return min(0.0, _fit(image).offset)
+
+
+def _measured_gain(images: NDArray[np.floating]) -> float:
+    """Return the median gain of the images that show one; 0 if there is none."""
+    if min(images.shape[1:]) < 2:  # no noise can be measured on a line of pixels
+        return float(np.ptp(images)) / UNKNOWN
+    gains = np.array([estimate_gain(image - _dark(image)) for image in images])
+    return float(np.median(gains[gains > 0])) if (gains > 0).any() else 0.0
+
+
+def _exposure(image: NDArray[np.floating], gain: float) -> tuple[Scaling, float]:
+    """Return what a network that is told the noise works on: no electrons as 0.
+
+    The brightest level becomes 1, and so many counts as the second value says.
+    """
+    levels, dark = _fit(image), _dark(image)
+    scaling = Scaling(dark, levels.offset + levels.scale - dark)
+    counts = scaling.scale / gain if gain > 0 else MOST
+    return scaling, float(np.clip(counts, FEWEST, MOST))
 
 
 @cache
@@ -186,9 +242,8 @@ def load_network(path: Path) -> Network:
 
     Returns
     -------
-    callable
-        Takes and returns (N, h, w) float32 tiles. Batch normalisations are folded into
-        the convolutions and the graph is compiled.
+    Network
+        Its batch normalisations are folded into the convolutions and its graph is compiled.
     """
     # TensorFlow takes seconds to import, so it waits until a network is needed.
     import keras
@@ -198,19 +253,35 @@ def load_network(path: Path) -> Network:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: does not exist; name a file saved by model.save")
+    if path.parent == WEIGHTS and sha256(path) != shipped_hashes()[path.name]:
+        raise ValueError(
+            f"{path}: is not the file that was released, by its SHA-256; install emdn again"
+        )
     try:
         model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
         raise ValueError(f"{path}: is no network saved by model.save") from error
     folded = fold_batch_norms(model)
-
-    compiled = tf.function(
-        lambda tiles: folded(tiles, training=False),
-        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)],
+    told = len(model.inputs) > 1
+    tiles, counts = ((None, None, None, 1), (None,))
+    run = tf.function(
+        lambda tiles, counts: folded([tiles, counts] if told else tiles, training=False),
+        input_signature=[tf.TensorSpec(each, tf.float32) for each in (tiles, counts)],
         autograph=False,
         jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
     )
-    return lambda tiles: compiled(tiles[..., np.newaxis]).numpy()[..., 0]
+    return Network(run, told)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def shipped_hashes() -> dict[str, str]:
+    """Return the SHA-256 of the weights that ship, by file name."""
+    lines = (WEIGHTS / "SHA256SUMS").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
 
 
 def load_tensorflow() -> ModuleType:

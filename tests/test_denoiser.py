@@ -1,6 +1,7 @@
 """The denoiser keeps shape, units, mean and range, and refuses what is no image."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from emdn.denoiser import LOW_DOSE_LIMIT, WEIGHTS, Denoiser, load_network
+import emdn.denoiser as denoiser_module
+from emdn.denoiser import WEIGHTS, Denoiser, load_network, sha256, shipped_hashes
 from emdn.metrics import mse, ssim
 from emdn.noise import noisy_pair
 from emdn.synthetic import KINDS, micrograph
@@ -233,14 +235,23 @@ def test_padding_is_taken_off_again():
     assert mse(expected, restored) < 0.01 * image.var()
 
 
-@pytest.mark.parametrize(("scale", "dose"), [(40.0, "low"), (1500.0, "ordinary")])
-def test_the_dose_range_is_found_from_the_noise(scale, dose):
-    rng = np.random.default_rng(0)
-    counts = rng.poisson(scale * KINDS["particles"]((128, 128), rng)).astype(np.float32)
-    assert abs(np.log(scale / LOW_DOSE_LIMIT)) > 1  # far from the border of the ranges
-    np.testing.assert_array_equal(
-        Denoiser().denoise(counts), Denoiser(dose).denoise(counts)
-    )
+@pytest.mark.parametrize("gain", [1e-3, 1.0, 12.5])
+def test_a_gain_that_is_told_and_the_one_that_counts_show_agree(denoiser, gain):
+    image = gain * noisy_counts()
+    expected = denoiser.denoise(image, gain=gain)
+    np.testing.assert_allclose(denoiser.denoise(image), expected, atol=1e-3 * image.max())
+
+
+def test_the_more_an_electron_is_told_to_add_the_smoother_the_image(denoiser):
+    image = noisy_counts()
+    rough = [np.diff(denoiser.denoise(image, gain=g)).std() for g in (0.1, 1, 10)]
+    assert rough[0] > 1.2 * rough[1] > 1.2**2 * rough[2]
+
+
+@pytest.mark.parametrize("gain", [0, -1.0, np.nan, np.inf])
+def test_an_impossible_gain_is_refused(denoiser, gain):
+    with pytest.raises(ValueError, match="gain must be positive and finite"):
+        denoiser.denoise(noisy_counts((32, 32)), gain=gain)
 
 
 def test_the_two_dose_ranges_have_weights_of_their_own():
@@ -299,7 +310,22 @@ def test_public_names_are_listed_and_others_refused():
         _ = emdn.denoise
 
 
-@pytest.mark.parametrize("dose", ["low", "ordinary"])
-def test_the_model_card_is_of_the_weights_that_ship(dose):
-    digest = hashlib.sha256((WEIGHTS / f"{dose}.keras").read_bytes()).hexdigest()
-    assert digest in (WEIGHTS / f"{dose}.md").read_text()
+@pytest.mark.parametrize("name", ["auto.keras", "low.keras", "ordinary.keras"])
+def test_hash_and_model_card_are_of_the_weights_that_ship(name):
+    digest = hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest()
+    assert shipped_hashes()[name] == digest == sha256(WEIGHTS / name)
+    assert digest in (WEIGHTS / name).with_suffix(".md").read_text()
+
+
+def test_damaged_weights_are_refused(tmp_path, monkeypatch):
+    for path in WEIGHTS.iterdir():
+        shutil.copy(path, tmp_path)
+    damaged = bytearray((tmp_path / "low.keras").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "low.keras").write_bytes(damaged)
+    monkeypatch.setattr(denoiser_module, "WEIGHTS", tmp_path)
+    with pytest.raises(
+        ValueError, match=r"low\.keras: is not the file .* install emdn again"
+    ):
+        Denoiser("low").denoise(noisy_counts((32, 32)))
+    assert np.isfinite(Denoiser("ordinary").denoise(noisy_counts((32, 32)))).all()

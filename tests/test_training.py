@@ -448,6 +448,7 @@ def test_two_workers_train_the_weights_of_one(quick, tmp_path):
         quick,
         model=replace(quick.model, depth=4),
         optimizer="nesterov",
+        averaging=0.5,
         freeze_batch_norm=0,
         deterministic=False,
     )
