@@ -1,6 +1,6 @@
 """Where a network errs: at the edges of an image, in a grid, on which instances (4.2).
 
-    instances --method--> |denoised - clean| --mean--> map --> edge profile, grid
+    instances --method--> absolute difference --mean--> map --> edge profile, grid
     rows of a benchmark --> the best, the median and the worst instance
 
 A mean over instances wipes out what depends on the micrograph, and leaves what depends on
