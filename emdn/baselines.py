@@ -4,7 +4,7 @@ A method takes a noisy image in [0, 1] and the counts that its 1 stands for, and
 denoised image. `BASELINES` are the paper's, with its parameters: blind, they ignore the
 counts. `TOLD` are the same filters with one parameter fitted to the noise, and `STABILISED`
 work where shot noise is the same in all pixels, after the Anscombe transform; both are
-stronger rivals, and tuned on micrographs that nothing is scored on.
+stronger rivals, and tuned on validation micrographs.
 
 The paper's parameters are those of its scripts, in which "default" means the defaults of
 2018. Where the libraries of today compute something else than those of that year
