@@ -203,9 +203,18 @@ def _read_png(path: Path) -> tuple[NDArray, Metadata]:
 
 
 def _read_npy(path: Path) -> tuple[NDArray, Metadata]:
-    with path.open("rb") as file:
-        image = np.lib.format.read_array(file, allow_pickle=False)
+    try:
+        image = _npy_array(path)
+    except SystemError:
+        # NumPy parses the header as Python, which in Python 3.11 fails by chance while
+        # another thread, TensorFlow's for one, parses too.
+        image = _npy_array(path)
     return _checked_unnamed(image), Metadata()
+
+
+def _npy_array(path: Path) -> NDArray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _read_mrc(path: Path) -> tuple[NDArray, Metadata]:

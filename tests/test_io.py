@@ -869,3 +869,22 @@ def test_importing_loads_no_reader_that_is_not_needed():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_an_npy_file_is_read_though_another_thread_disturbs_the_parser(
+    tmp_path, monkeypatch
+):
+    """Python 3.11 raises SystemError by chance when two threads parse at once."""
+    np.save(tmp_path / "a.npy", IMAGE)
+    read, calls = np.lib.format.read_array, []
+
+    def disturbed_once(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            raise SystemError("AST constructor recursion depth mismatch")
+        return read(*args, **options)
+
+    monkeypatch.setattr(np.lib.format, "read_array", disturbed_once)
+    image, _ = read_micrograph(tmp_path / "a.npy")
+    np.testing.assert_array_equal(image, IMAGE)
+    assert len(calls) == 2
