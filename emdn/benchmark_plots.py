@@ -30,6 +30,7 @@ from emdn.errors import (
     ErrorMap,
     edge_profile,
     edge_ratio,
+    family,
     interior,
     measure_grid,
     phase_means,
@@ -319,7 +320,9 @@ def leading_methods(rows: "Iterable[Row]", most: int = MOST_LINES) -> list[str]:
     }
     best: dict[str, str] = {}
     for name in sorted(rank, key=lambda name: (rank[name], name)):
-        best.setdefault(_family(name), name)
+        best.setdefault(family(name), name)
+    if NETWORK in rank:  # what users get stands for its family, not what scores best
+        best[NETWORK] = NETWORK
     first, last = (
         [best.pop(name)] if name in best else [] for name in (NETWORK, UNFILTERED)
     )
@@ -344,21 +347,17 @@ def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     drawn: Counter[str] = Counter()
     styles = {}
     for name in methods:
-        family = _family(name)
-        colour = COLOURS.get(family) or SPARE[crc32(family.encode()) % len(SPARE)]
+        kind = family(name)
+        colour = COLOURS.get(kind) or SPARE[crc32(kind.encode()) % len(SPARE)]
         reference = name in (UNFILTERED, NOISY, TRUTH)
         styles[name] = {
             "color": colour,
             "linestyle": ":" if reference else DASHES[drawn[colour] % len(DASHES)],
-            "linewidth": 2.4 if family == NETWORK else 1.3,
-            "zorder": {NETWORK: 3, TRUTH: 4}.get(family, 2),
+            "linewidth": 2.4 if kind == NETWORK else 1.3,
+            "zorder": {NETWORK: 3, TRUTH: 4}.get(kind, 2),
         }
         drawn[colour] += not reference
     return styles
-
-
-def _family(method: str) -> str:
-    return method.partition(",")[0]
 
 
 def _logarithm_of_mean(errors: Sequence[float]) -> float:

@@ -259,6 +259,17 @@ def measure_grid(errors: ArrayLike, period: int, *, margin: int = MARGIN) -> Gri
     )
 
 
+def family(method: str) -> str:
+    """Return what the variants of a method have in common: its name up to a comma.
+
+    Examples
+    --------
+    >>> family("wavelet, told"), family("wavelet, stabilised"), family("wavelet")
+    ('wavelet', 'wavelet', 'wavelet')
+    """
+    return method.partition(",")[0]
+
+
 def telling_instances(
     rows: "Iterable[Row]",
     dose_range: str,
@@ -280,14 +291,18 @@ def telling_instances(
     method : str
         A method that was scored.
     rivals : collection of str, optional
-        Methods to compare it with, by default all others; ``["unfiltered"]`` compares with
-        the noisy image.
+        Methods to compare it with, by default all that are not of its `family`;
+        ``["unfiltered"]`` compares with the noisy image.
 
     Returns
     -------
     dict of str to int
         Of "best", "median" and "worst". Instances without a finite score are left out.
     """
+
+    def is_rival(name: str) -> bool:
+        return family(name) != family(method) if rivals is None else name in rivals
+
     own: dict[int, float] = {}
     others: dict[int, float] = {}
     for row in rows:
@@ -295,7 +310,7 @@ def telling_instances(
             continue
         if row.method == method:
             own[row.instance] = row.mse
-        elif rivals is None or row.method in rivals:
+        elif is_rival(row.method):
             others[row.instance] = min(row.mse, others.get(row.instance, math.inf))
     both = own.keys() & others.keys()
     if not both:

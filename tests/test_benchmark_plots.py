@@ -198,6 +198,8 @@ def test_the_best_of_each_family_leads_between_network_and_noise(rows):
     better = [row for row in rows if row.method != "wavelet"]
     assert leading_methods(better)[2] == "wavelet, told"
     assert leading_methods(rows, most=3) == ["emdn", "Gaussian", "unfiltered"]
+    told = [make_row("low", n, "emdn, told", 0.0) for n in range(3)]
+    assert leading_methods(rows + told) == leading_methods(rows)
 
 
 def test_a_method_without_scores_comes_last_of_the_others(rows):

@@ -228,6 +228,8 @@ def test_instances_are_ranked_against_the_best_rival_of_each():
     ]
     rows += [row(9, name, error, "ordinary") for name, error in (("own", 9), ("this", 1))]
     assert telling_instances(rows, "low", "own") == {"best": 1, "median": 4, "worst": 3}
+    rows += [row(number, "own, told", 0.0) for number in errors]  # no rival of its own
+    assert telling_instances(rows, "low", "own") == {"best": 1, "median": 4, "worst": 3}
     against_this = telling_instances(rows, "low", "own", rivals=["this"])
     assert against_this == {"best": 1, "median": 3, "worst": 0}
 
