@@ -248,7 +248,9 @@ class Stabilise(layers.Layer):
     whose noise has a deviation of 1, divided by `UNIT`.
     """
 
-    UNIT = 5.0  # so that most values are of the order of 1 to 10
+    # Most values are then of the order of 1 to 10. No file of weights tells it, so all that
+    # were trained with it would be lost with another.
+    UNIT = 5.0
 
     def call(self, image: Tensor, counts: Tensor) -> Tensor:
         """Return stabilised (N, H, W, 1) images for counts of shape (N,)."""

@@ -93,7 +93,7 @@ class UNetConfig:
     Parameters
     ----------
     features : tuple of int
-        Channels at strides 2, 4, 8 and so on.
+        Channels at strides 2, 4, 8 and 16, or at the first of these.
     blocks : tuple of int
         Residual blocks at each of these strides, as many down as up again.
     stabilised : bool
@@ -110,6 +110,14 @@ class UNetConfig:
     features: tuple[int, ...] = (64, 96, 128)
     blocks: tuple[int, ...] = (2, 2, 2)
     stabilised: bool = True
+
+    def __post_init__(self) -> None:
+        levels = len(self.features)
+        if not 1 <= levels <= 4 or len(self.blocks) != levels:  # 2**4 is STRIDE
+            raise ValueError(
+                "features and blocks must be of the same length, from 1 to 4, got "
+                f"{self.features} and {self.blocks}"
+            )
 
 
 AnyConfig = ModelConfig | ShallowConfig | UNetConfig
@@ -129,7 +137,8 @@ def build_model(config: AnyConfig = PAPER) -> keras.Model:
     """Build a network with random weights.
 
     Kernels are drawn by Xavier's uniform rule and biases are zero, Keras's defaults and the
-    paper's choice; `keras.utils.set_random_seed` makes them reproducible.
+    paper's choice; `keras.utils.set_random_seed` makes them reproducible. The last kernel
+    of a U-Net is zero.
 
     Parameters
     ----------

@@ -687,3 +687,11 @@ def test_folding_normalisations_does_not_change_predictions(place, rng):
     left = len(TINY.aspp_rates) + 1 if place == "twice" else 0
     assert len(of_kind(folded, layers.BatchNormalization)) == left
     assert count_macs(folded) == count_macs(model)
+
+
+@pytest.mark.parametrize(
+    ("features", "blocks"), [((8, 8), (1,)), ((), ()), ((4,) * 5, (1,) * 5)]
+)
+def test_u_nets_of_impossible_strides_are_refused(features, blocks):
+    with pytest.raises(ValueError, match="features and blocks must be of the same length"):
+        UNetConfig(features, blocks)
