@@ -297,6 +297,9 @@ class Sampler:
         self.key = (seed, SPLITS.index(split))
         self.lost: set[str] = set()
         self.fault: ValueError | None = None  # what stopped a thread that makes pairs
+        training = split == "train"  # what validates stays as it is
+        self._augment = config.augment and training
+        self._share = config.scenes if training else 0.0
         self._images = _Cache(self._read, config.cache * 1e9)
         self._scenes = _Cache(self._draw, 2 * ACTIVE * 16 * config.crop**2)
 
@@ -305,7 +308,7 @@ class Sampler:
         rng = np.random.default_rng([*self.key, 0, number])
         crop = self.crop(number, rng)
         scale = sample_scale(self.config.dose_range, rng)
-        if self.config.augment and self.key[1] == 0:
+        if self._augment:
             return augmented(crop, self.config.crop, scale, rng)
         noisy, clean, scaling = noisy_pair(crop, scale, rng)
         return Pair(noisy, clean, np.float32(scaling.scale))
@@ -318,7 +321,7 @@ class Sampler:
         """
         image = self._image(number)
         side = self.config.crop
-        if self.config.augment and self.key[1] == 0:
+        if self._augment:
             largest = min(*image.shape[-2:], 2 * side)
             side = int(np.clip(side * np.exp(rng.normal(0, 0.4)), side / 1.5, largest))
         y, x = (rng.integers(length - side + 1) for length in image.shape[-2:])
@@ -333,8 +336,9 @@ class Sampler:
         """
         visit, place = number // (ACTIVE * self.config.crops_per_visit), number % ACTIVE
         rng = np.random.default_rng([*self.key, 1, place, visit])
-        share = self.config.scenes if self.key[1] == 0 else 0
-        if share and rng.random() < share:  # a share of 0 leaves the draws below alone
+        if (
+            self._share and rng.random() < self._share
+        ):  # a share of 0 leaves the draws below alone
             return self._scenes(f"{visit} {place}")
         while True:
             record = self.records[int(rng.choice(len(self.records), p=self._chances))]
