@@ -1,7 +1,7 @@
 """Compare `Denoiser` with one plain `model.predict` per tile, on 2048 x 2048 pixels.
 
     pytest benchmarks/bench_denoiser.py
-    pytest benchmarks/bench_denoiser.py -k denoiser    # for its own peak memory
+    pytest benchmarks/bench_denoiser.py -k auto    # for its own peak memory
 
 The table's brackets hold the ratio of medians. Below it stands the largest memory that the
 process has held, TensorFlow included; it only grows, so the first benchmark has its own.
@@ -40,9 +40,10 @@ def peak_memory(capsys):
         print(f"\npeak memory of the process so far: {peak:.0f} MB")
 
 
-def test_denoiser(benchmark, noisy):
+@pytest.mark.parametrize("dose", ["low", "auto"])
+def test_denoiser(dose, benchmark, noisy):
     """Scale, tile, denoise and merge with folded batch norms and a compiled graph."""
-    denoise = Denoiser("low", progress=False).denoise
+    denoise = Denoiser(dose, progress=False).denoise
     benchmark.pedantic(denoise, (noisy,), rounds=ROUNDS, warmup_rounds=1)
 
 

@@ -2,7 +2,8 @@ r"""Write the model cards of the shipped weights, and the README's table, from s
 
     emdn benchmark CORPUS --split val --instances 42 -o benchmarks/results/val.csv \
         --methods "emdn, emdn, told, emdn, blind, unfiltered, Gaussian, Wiener, \
-        Chambolle TV, Gaussian, told, NL means, stabilised, wavelet, stabilised"
+        Chambolle TV, wavelet, Gaussian, told, NL means, stabilised, wavelet, stabilised, \
+        BM3D, stabilised, FFDNet, stabilised, r_em"
     python benchmarks/model_cards.py
 
 The scores must be of the weights that ship: their hashes are compared.
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 SCORES = ROOT / "benchmarks" / "results" / "val.csv"
 SHOWN = (*NETWORKS, "unfiltered", "Gaussian", "Wiener", "Chambolle TV", "Gaussian, told")
 SHOWN += ("NL means, stabilised", "wavelet, stabilised")
+SHOWN += ("BM3D, stabilised", "FFDNet, stabilised")
 START, END = (
     "<!-- scores: written by benchmarks/model_cards.py -->",
     "<!-- end of scores -->",

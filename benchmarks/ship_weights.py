@@ -1,0 +1,66 @@
+"""Make a trained network ready to ship: round its weights, compress and hash its file.
+
+    python benchmarks/ship_weights.py runs/any-dose/denoiser.keras auto
+
+Eleven binary digits are kept of each weight, as many as float16 has, which halves the file
+and leaves its results alike to 1e-3 of the error. Prints the largest difference between
+the outputs of the two networks, on a noisy synthetic micrograph.
+"""
+
+import argparse
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+import emdn.layers  # noqa: F401  (Keras must know them to load a network)
+from emdn.denoiser import WEIGHTS, load_network, sha256
+from emdn.noise import noisy_pair
+from emdn.synthetic import membranes
+
+DIGITS = 11  # of the 24 that float32 has
+
+
+def rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Keep the leading binary digits of each number."""
+    mantissa, exponent = np.frexp(weights)
+    return np.ldexp(np.round(np.ldexp(mantissa, DIGITS)), exponent - DIGITS)
+
+
+def compress(path: Path) -> None:
+    """Pack a Keras file again, with compression and without the time of the day."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def main() -> None:
+    """Write the file and the list of hashes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trained", type=Path)
+    parser.add_argument("name", choices=["auto", "low", "ordinary"])
+    arguments = parser.parse_args()
+    shipped = WEIGHTS / f"{arguments.name}.keras"
+    model = keras.models.load_model(arguments.trained, compile=False)
+    model.set_weights([rounded(each) for each in model.get_weights()])
+    model.save(shipped)
+    compress(shipped)
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(WEIGHTS.glob("*.keras"))]
+    (WEIGHTS / "SHA256SUMS").write_text("".join(lines))
+
+    rng = np.random.default_rng(0)
+    noisy, _, scaling = noisy_pair(membranes((256, 256), rng), 60.0, rng)
+    before, after = (
+        load_network(path)(noisy[np.newaxis], scaling.scale)
+        for path in (arguments.trained, shipped)
+    )
+    size = shipped.stat().st_size / 1e6
+    print(f"{shipped.name}: {size:.1f} MB, outputs differ by {np.ptp(after - before):.1e}")
+
+
+if __name__ == "__main__":
+    main()
