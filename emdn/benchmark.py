@@ -12,13 +12,14 @@ A method is any function of a noisy image and its counts, see `emdn.baselines`;
 """
 
 import csv
-import hashlib
 import json
+import lzma
 import math
 import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -50,7 +51,7 @@ from emdn.baselines import (
     blind,
     tuned_methods,
 )
-from emdn.denoiser import WEIGHTS, Denoiser, load_tensorflow
+from emdn.denoiser import Denoiser, load_tensorflow, shipped_hashes
 from emdn.io import read_micrograph, written_whole
 from emdn.metrics import mse, psnr_of_mse, ssim
 from emdn.noise import noisy_pair, sample_scale
@@ -410,15 +411,75 @@ def benchmark(
     return path
 
 
-def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """Read the rows of a benchmark."""
+def read_rows(*paths: str | os.PathLike[str]) -> list[Row]:
+    """Read the rows of a benchmark, whose methods may be in several files.
+
+    Parameters
+    ----------
+    *paths : path
+        CSV files of the same instances, as they are or packed by xz (``.csv.xz``).
+
+    Returns
+    -------
+    list of Row
+        By dose range and instance; within them, in the order of files.
+
+    Raises
+    ------
+    ValueError
+        If the files are of different instances, or a method is in two of them.
+    """
+    parts = [list(_read(Path(path))) for path in paths]
+    facts = [{row[:2]: (row.file, row.scale) for row in rows} for rows in parts]
+    for path, own in zip(paths, facts, strict=True):
+        if own != facts[0]:
+            raise ValueError(f"{path}: is of other instances than {paths[0]}")
+    files = Counter(name for rows in parts for name in {row.method for row in rows})
+    if repeated := [name for name, times in files.items() if times > 1]:
+        raise ValueError(f"{', '.join(repeated)}: in more than one of the files")
+    if len(parts) == 1:
+        return parts[0]
+    order = {key: place for place, key in enumerate(facts[0])}
+    return sorted((row for rows in parts for row in rows), key=lambda row: order[row[:2]])
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read how a benchmark was made, from the JSON file beside its rows.
+
+    Parameters
+    ----------
+    path : path
+        The CSV file of a benchmark, packed or not.
+
+    Returns
+    -------
+    dict
+        Of config, methods, versions, python, and weights, which are SHA-256 sums.
+    """
+    beside = about_path(path)
+    if not beside.is_file():
+        raise ValueError(f"{beside}: does not exist; emdn benchmark writes it")
+    return json.loads(beside.read_text())
+
+
+def about_path(path: str | os.PathLike[str]) -> Path:
+    """Return where the JSON file of a benchmark is.
+
+    Examples
+    --------
+    >>> about_path("results/test.csv.xz").name
+    'test.json'
+    """
+    return Path(os.fspath(path).removesuffix(".xz")).with_suffix(".json")
+
+
+def _read(path: Path) -> Iterator[Row]:
     texts = ("dose_range", "method", "file", "source", "modality")
     kinds: dict[str, Any] = {**dict.fromkeys(texts, str), "instance": int}
-    with Path(path).open(newline="") as file:
-        return [
-            Row(**{name: kinds.get(name, float)(text) for name, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    open_it = lzma.open if path.suffix == ".xz" else open
+    with open_it(path, "rt", newline="") as file:
+        for row in csv.DictReader(file):
+            yield Row(**{name: kinds.get(name, float)(text) for name, text in row.items()})
 
 
 def _networks(dose_range: PaperDose) -> dict[str, Method]:
@@ -473,13 +534,10 @@ def _settle(config: BenchmarkConfig, names: Sequence[str], path: Path) -> None:
         "methods": list(names),
         "versions": {name: _version(name) for name in (*PACKAGES, *_packages(names))},
         "python": sys.version.split()[0],
-        "weights": {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(WEIGHTS.glob("*.keras"))
-        },
+        "weights": {} if {*NETWORKS}.isdisjoint(names) else shipped_hashes(),
     }
     about = json.loads(json.dumps(about))
-    beside = path.with_suffix(".json")
+    beside = about_path(path)
     if path.is_file() and beside.is_file():
         before = json.loads(beside.read_text())
         changed = [name for name in about if about[name] != before.get(name)]

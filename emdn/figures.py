@@ -7,7 +7,6 @@ What a figure shows of an image is computed anew, from the micrographs that were
 """
 
 import fnmatch
-import json
 import math
 import os
 import re
@@ -31,6 +30,7 @@ from emdn.benchmark import (
     Methods,
     Row,
     make_instance,
+    read_about,
     read_rows,
 )
 from emdn.benchmark_plots import (
@@ -144,10 +144,7 @@ def write_figures(
 
 def _scored(results: Path, folder: Path) -> BenchmarkConfig:
     """Return the settings of a benchmark, for micrographs in a folder."""
-    beside = results.with_suffix(".json")
-    if not beside.is_file():
-        raise ValueError(f"{beside}: does not exist; emdn benchmark writes it")
-    said = json.loads(beside.read_text())["config"]
+    said = read_about(results)["config"]
     known = {field.name: said[field.name] for field in fields(BenchmarkConfig)}
     ranges = tuple(known["dose_ranges"])
     return BenchmarkConfig(**{**known, "folder": folder, "dose_ranges": ranges})

