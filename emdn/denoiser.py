@@ -214,7 +214,7 @@ def _dark(image: NDArray[np.floating]) -> float:
 
 def _measured_gain(images: NDArray[np.floating]) -> float:
     """Return the median gain of the images that show one; 0 if there is none."""
-    if min(images.shape[1:]) < 2:  # no noise can be measured on a line of pixels
+    if min(images.shape[1:]) < 3:  # no noise can be measured on a line of pixels
         return float(np.ptp(images)) / UNKNOWN
     gains = np.array([estimate_gain(image - _dark(image)) for image in images])
     return float(np.median(gains[gains > 0])) if (gains > 0).any() else 0.0

@@ -253,11 +253,11 @@ def test_the_scale_of_an_even_image_is_found(scale, rng):
 
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("scale", [25.0, 50.0, 100.0, 150.0, 225.0, 300.0])
-def test_the_scale_of_micrographs_is_found_within_a_factor_of_2(specimen, scale, rng):
-    """Measured over 48 of each kind: 0.62 to 1.46 of the truth."""
+def test_the_scale_of_micrographs_is_found_from_their_noise(specimen, scale, rng):
+    """Measured over 48 of each kind: 0.94 to 1.40 of the truth."""
     for _ in range(4):
         counts = add_shot_noise(specimen((256, 256), rng), scale, rng)
-        assert 0.5 < estimate_scale(counts) / scale < 2
+        assert 0.8 < estimate_scale(counts) / scale < 1.7
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS)
@@ -280,9 +280,10 @@ def test_the_gain_of_counts_is_exact(gain, scale, rng, micrograph):
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("scale", [25.0, 100.0, 300.0])
 def test_a_gain_that_left_no_levels_is_measured_from_the_noise(specimen, scale, rng):
+    """Measured over 48 of each kind: 0.85 to 1.13 of the truth."""
     clean = specimen((256, 256), rng)
     smeared = add_shot_noise(clean, scale, rng) + rng.uniform(-0.2, 0.2, clean.shape)
-    assert 0.75 < estimate_gain(5 * np.maximum(smeared, 0)) / 5 < 1.6
+    assert 0.75 < estimate_gain(5 * np.maximum(smeared, 0)) / 5 < 1.3
 
 
 def test_levels_of_a_digitiser_are_no_counts(rng, micrograph):
@@ -332,14 +333,14 @@ def test_an_image_below_zero_on_average_has_an_infinite_scale():
     assert estimate_scale(image) == math.inf
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (3, 200), (17, 2), (33, 47)])
+@pytest.mark.parametrize("shape", [(3, 3), (3, 200), (17, 3), (33, 47)])
 def test_small_and_odd_images_have_an_estimate(shape, rng):
     counts = add_shot_noise(np.ones(shape), 1000.0, rng)
     assert estimate_scale(counts) > 0
 
 
-@pytest.mark.parametrize("shape", [(1, 10), (10, 1), (1, 1)])
+@pytest.mark.parametrize("shape", [(2, 10), (10, 1), (1, 1)])
 def test_lines_are_refused(shape):
-    message = rf"sides of 2 pixels or more, got \({shape[0]}, {shape[1]}\)"
+    message = rf"sides of 3 pixels or more, got \({shape[0]}, {shape[1]}\)"
     with pytest.raises(ValueError, match=message):
         estimate_scale(np.ones(shape))
