@@ -1,31 +1,31 @@
-r"""Write the model cards of the shipped weights, and the README's table, from scores.
+"""Write the model cards of the shipped weights, and the README's table, from scores.
 
-    emdn benchmark CORPUS --split val --instances 42 -o benchmarks/results/val.csv \
-        --methods "emdn, emdn, told, emdn, blind, unfiltered, Gaussian, Wiener, \
-        Chambolle TV, wavelet, Gaussian, told, NL means, stabilised, wavelet, stabilised, \
-        BM3D, stabilised, FFDNet, stabilised, r_em"
     python benchmarks/model_cards.py
 
-The scores must be of the weights that ship: their hashes are compared.
+Reads what `publish_results.py` wrote of the test split and of the validation split. The
+scores must be of the weights that ship: their hashes are compared.
 """
 
-import hashlib
 import json
 import math
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 import keras
 
-from emdn.benchmark import NETWORKS, read_rows
-from emdn.denoiser import WEIGHTS
+from emdn.benchmark import NETWORK, NETWORKS, Row, read_about, read_rows
+from emdn.denoiser import WEIGHTS, shipped_hashes
 from emdn.model import count_macs
 from emdn.tables import Summary, summarise
 
 ROOT = Path(__file__).parents[1]
-SCORES = ROOT / "benchmarks" / "results" / "val.csv"
+RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = (*NETWORKS, "unfiltered", "Gaussian", "Wiener", "Chambolle TV", "Gaussian, told")
 SHOWN += ("NL means, stabilised", "wavelet, stabilised")
-SHOWN += ("BM3D, stabilised", "FFDNet, stabilised")
+SHOWN += ("BM3D, stabilised", "FFDNet, stabilised", "r_em")
+ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
+SPLITS = ("test", "val")
 START, END = (
     "<!-- scores: written by benchmarks/model_cards.py -->",
     "<!-- end of scores -->",
@@ -33,7 +33,7 @@ START, END = (
 
 LOW = "scales of 25 + Exp(75) counts at the brightest pixel, 25 to some 300"
 ORDINARY = "scales of 200 to 2500 counts at the brightest pixel"
-NETWORK = {"auto": "UNET", "low": "SMALL", "ordinary": "SMALL"}
+GRAPHS = {"auto": "UNET", "low": "SMALL", "ordinary": "SMALL"}
 DOSES = {
     "auto": "scales of 25 to 2500 counts at the brightest pixel",
     "low": LOW,
@@ -47,7 +47,8 @@ FIRST = """\
 RECIPES = {
     "auto": """\
 `recipes/any-dose.yml`: 30,300 steps of 8 crops of 128 x 128 pixels, bfloat16, 97
-  minutes on two shared cores. Huberised MSE, Adam, a cosine of learning rates, averaged
+  minutes on two shared cores; then `recipes/any-dose-2.yml`: 15,300 steps of 6 crops of
+  192 x 192 pixels, 53 minutes. Huberised MSE, Adam, a cosine of learning rates, averaged
   weights.""",
     "low": FIRST,
     "ordinary": FIRST.replace("9000", "4500").replace("random", "the low-dose"),
@@ -62,8 +63,10 @@ FORMULAS = " For 35 % of crops, formulas\n  of `emdn.synthetic`."
 DATA = {
     "auto": MICROGRAPHS
     + """ Eighteen photographs
-  that scikit-image and scikit-learn ship (`benchmarks/gather_training_data.py`); for 35 %
-  of crops, random scenes of `emdn.scenes`.""",
+  that scikit-image and scikit-learn ship (`benchmarks/gather_training_data.py`); in the
+  second part, 100 multislice simulations of STEM and HRTEM
+  (`benchmarks/simulate_micrographs.py`); for 35 % of crops, random scenes of
+  `emdn.scenes`.""",
     "low": MICROGRAPHS + FORMULAS,
     "ordinary": MICROGRAPHS + FORMULAS,
 }
@@ -73,6 +76,29 @@ TELLS = {
     "ordinary": "It is told nothing.",
 }
 
+FAILURES = """\
+Of specimens at {scale:.0f} counts at the brightest pixel, the mean of {exposures} exposures
+(`benchmarks/failure_pictures.py`; in brackets what is left by a cycle-spun wavelet filter
+that is told the noise):
+
+- **Faint single atoms vanish**: of atoms of {heights} above an even film, {atoms} of the
+  contrast is left.
+- **Columns of a lattice of 6 pixels lose contrast**: {columns} is left. Of missing columns
+  {vacancies} of a column's brightness is seen; {filled} of {of} were brighter than half a
+  column.
+- **Empty fields get blotches** that look like a specimen: their deviation is {nothing} of
+  the noise's, the largest is {blotch} counts.
+
+![Noisy, denoised and true specimens](../../benchmarks/results/failures.png)
+
+Texture as fine and as weak as the noise is smoothed away. Of noise that is not shot noise,
+{deceived}
+A second exposure that is denoised by itself tells what is in the specimen."""
+DECEIVED = {
+    "auto": "or of a gain told or measured wrong, grain is left, or texture taken off.",
+    "low": "grain is left, or texture taken off.",
+    "ordinary": "grain is left, or texture taken off.",
+}
 CARD = """\
 # Model card: {file}
 
@@ -85,25 +111,19 @@ CARD = """\
 - **Data**: {data}
 - **SHA-256**: `{digest}`
 
-## Scores on validation micrographs
+## Scores
 
-{images} micrographs of sources that are not in training (SEM, TEM of cortex, one STEM),
-{instances} instances of noise at each dose range, the paper's protocol, everything
-clipped to [0, 1]. *emdn* is `auto.keras` and measures the noise itself; *emdn, told* is
-the same, told it; *emdn, blind* is `low.keras` or `ordinary.keras`. Filters called *told*
-and *stabilised* know the true noise and were tuned on these micrographs. In brackets, a
-95 % interval of the mean over sources, of which there are only {sources}. Seed {seed};
-tensorflow {tensorflow}, numpy {numpy}.
+The paper's protocol, everything clipped to [0, 1]. *emdn* is `auto.keras` and measures the
+noise itself; *emdn, told* is the same, told it; *emdn, blind* is `low.keras` or
+`ordinary.keras`. Filters called *told* and *stabilised* know the true noise. The validation
+split chose the network and tuned those filters; the test split was scored once. In
+brackets, a 95 % interval of the mean over sources.
 
-{tables}
+{scores}
 
 ## Known failures
 
-- From pure noise it makes faint blotches that look like a specimen: see "When not to
-  believe it" in the book's quickstart.
-- Texture as fine and as weak as the noise is smoothed away, and single atoms with it.
-- Of noise that is not shot noise, or of a gain that is told or measured wrong, it leaves
-  grain, or takes texture for it.
+{failures}
 """
 
 
@@ -121,37 +141,80 @@ def score_table(summaries: list[Summary]) -> str:
     return head + "\n".join(map(row, summaries))
 
 
-def write_card(
-    dose: str, table: dict[str, list[Summary]], about: dict, facts: dict
-) -> None:
+def score_section(split: str, doses: Collection[str]) -> str:
+    """Return how a split was scored, and a table for each of some dose ranges."""
+    rows, about = results(split)
+    table = summarise(row for row in rows if row.method in SHOWN)
+    files, sources = {row.file for row in rows}, {row.source for row in rows}
+    config, versions = about["config"], about["versions"]
+    head = (
+        f"### On {len(files)} {split} micrographs of {len(sources)} sources\n\n"
+        f"{config['instances']} instances of noise at each dose range, crops of at most "
+        f"{config['crop']} pixels, seed {config['seed']};\ntensorflow "
+        f"{versions['tensorflow']}, numpy {versions['numpy']}."
+    )
+    tables = [
+        f"{dose.capitalize()} dose:\n\n{score_table(summaries)}"
+        for dose, summaries in table.items()
+        if dose in doses
+    ]
+    return "\n\n".join([head, *tables])
+
+
+@cache
+def results(split: str) -> tuple[list[Row], dict]:
+    """Return the rows of a split and how they were made, by the weights that ship."""
+    path = RESULTS / f"{split}.csv.xz"
+    about = read_about(path)
+    if about["weights"] != shipped_hashes():
+        raise SystemExit(f"{path} is of other weights than those that ship")
+    return read_rows(path), about
+
+
+def failure_section(name: str) -> str:
+    """Return what `failure_pictures.py` measured of a network and of a filter."""
+    report = json.loads((RESULTS / "failures.json").read_text())
+    own = report[NETWORK if name == "auto" else "emdn, blind"]
+    rival = report["wavelet, stabilised"]
+
+    def both(what: str, unit: str = " %") -> str:
+        return f"{own[what]:.0f}{unit} ({rival[what]:.0f}{unit})"
+
+    kept = own[ATOMS].items()
+    return FAILURES.format(
+        scale=report["scale"],
+        exposures=report["exposures"],
+        heights=", ".join(height.removesuffix(" counts") for height, _ in kept) + " counts",
+        atoms=", ".join(f"{share:.0f} % ({rival[ATOMS][h]:.0f} %)" for h, share in kept),
+        columns=both("brightness of columns, % of the truth"),
+        vacancies=both("brightness of vacancies, % of a column"),
+        filled=own["vacancies brighter than half a column"],
+        of=own["vacancies"],
+        nothing=both("deviation of nothing, % of the noise"),
+        blotch=f"{own[BLOTCH]:.1f} ({rival[BLOTCH]:.1f})",
+        deceived=DECEIVED[name],
+    )
+
+
+def write_card(name: str) -> None:
     """Write the card of one weight file beside it."""
-    summaries = next(iter(table.values()))
-    shown = [name for name in table if dose in ("auto", name)]
-    path = WEIGHTS / f"{dose}.keras"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if about["weights"][path.name] != digest:
-        raise SystemExit(f"{SCORES} is of other weights than {path}")
+    path = WEIGHTS / f"{name}.keras"
     model = keras.models.load_model(path, compile=False)
+    doses = ("low", "ordinary") if name == "auto" else (name,)
     card = CARD.format(
         file=path.name,
         parameters=sum(math.prod(each.shape) for each in model.trainable_variables),
         macs=count_macs(model) / 1e9,
-        dose=DOSES[dose],
-        recipe=RECIPES[dose],
-        network=NETWORK[dose],
-        data=DATA[dose],
-        tells=TELLS[dose],
-        digest=digest,
-        instances=summaries[0].instances,
-        seed=about["config"]["seed"],
-        tensorflow=about["versions"]["tensorflow"],
-        numpy=about["versions"]["numpy"],
-        tables="\n\n".join(
-            f"{name.capitalize()} dose:\n\n{score_table(table[name])}" for name in shown
-        ),
-        **facts,
+        dose=DOSES[name],
+        recipe=RECIPES[name],
+        network=GRAPHS[name],
+        data=DATA[name],
+        tells=TELLS[name],
+        digest=shipped_hashes()[path.name],
+        scores="\n\n".join(score_section(split, doses) for split in SPLITS),
+        failures=failure_section(name),
     )
-    (WEIGHTS / f"{dose}.md").write_text(card)
+    (WEIGHTS / f"{name}.md").write_text(card)
 
 
 def readme_table(table: dict[str, list[Summary]]) -> str:
@@ -172,18 +235,12 @@ def readme_table(table: dict[str, list[Summary]]) -> str:
 
 def main() -> None:
     """Write the cards and the table."""
-    rows = read_rows(SCORES)
-    about = json.loads(SCORES.with_suffix(".json").read_text())
-    facts = {
-        "images": len({each.file for each in rows}),
-        "sources": len({each.source for each in rows}),
-    }
-    table = summarise(rows)
-    for dose in DOSES:
-        write_card(dose, table, about, facts)
+    for name in DOSES:
+        write_card(name)
+    rows, _ = results("test")
+    table = summarise(row for row in rows if row.method in SHOWN)
     readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(START)
+    before, rest = readme.read_text().split(START)
     readme.write_text(
         f"{before}{START}\n\n{readme_table(table)}\n\n{END}{rest.split(END)[1]}"
     )

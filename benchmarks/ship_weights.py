@@ -1,13 +1,16 @@
-"""Make a trained network ready to ship: round its weights, compress and hash its file.
+r"""Make trained networks ready to ship: average, round, compress and hash their weights.
 
-    python benchmarks/ship_weights.py runs/any-dose/denoiser.keras auto
+    python benchmarks/ship_weights.py auto runs/any-dose/denoiser.keras \
+        runs/any-dose-2/denoiser.keras
 
-Eleven binary digits are kept of each weight, as many as float16 has, which halves the file
-and leaves its results alike to 1e-3 of the error. Prints the largest difference between
-the outputs of the two networks, on a noisy synthetic micrograph.
+Where one training started from another, the mean of their weights is a network that is
+often better than both. Eleven binary digits are kept of each weight, as many as float16
+has, which halves the file and leaves its results alike to 1e-3 of the error. Prints how
+much that changes the output for a noisy synthetic micrograph.
 """
 
 import argparse
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -38,28 +41,41 @@ def compress(path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
+def averaged(paths: list[Path]) -> keras.Model:
+    """Return a network with the mean of the weights of several."""
+    models = [keras.models.load_model(path, compile=False) for path in paths]
+    weights = zip(*(model.get_weights() for model in models), strict=True)
+    models[0].set_weights([np.mean(each, axis=0) for each in weights])
+    return models[0]
+
+
+def outputs(path: Path) -> NDArray[np.float32]:
+    """Return what a network makes of a noisy synthetic micrograph."""
+    rng = np.random.default_rng(0)
+    noisy, _, scaling = noisy_pair(membranes((256, 256), rng), 60.0, rng)
+    return load_network(path)(noisy[np.newaxis], scaling.scale)
+
+
 def main() -> None:
     """Write the file and the list of hashes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trained", type=Path)
     parser.add_argument("name", choices=["auto", "low", "ordinary"])
+    parser.add_argument("trained", type=Path, nargs="+")
     arguments = parser.parse_args()
     shipped = WEIGHTS / f"{arguments.name}.keras"
-    model = keras.models.load_model(arguments.trained, compile=False)
+    model = averaged(arguments.trained)
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder) / "exact.keras"
+        model.save(exact)
+        before = outputs(exact)
     model.set_weights([rounded(each) for each in model.get_weights()])
     model.save(shipped)
     compress(shipped)
     lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(WEIGHTS.glob("*.keras"))]
     (WEIGHTS / "SHA256SUMS").write_text("".join(lines))
 
-    rng = np.random.default_rng(0)
-    noisy, _, scaling = noisy_pair(membranes((256, 256), rng), 60.0, rng)
-    before, after = (
-        load_network(path)(noisy[np.newaxis], scaling.scale)
-        for path in (arguments.trained, shipped)
-    )
-    size = shipped.stat().st_size / 1e6
-    print(f"{shipped.name}: {size:.1f} MB, outputs differ by {np.ptp(after - before):.1e}")
+    size, change = shipped.stat().st_size / 1e6, np.ptp(outputs(shipped) - before)
+    print(f"{shipped.name}: {size:.1f} MB, outputs differ by {change:.1e}")
 
 
 if __name__ == "__main__":
