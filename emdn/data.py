@@ -36,6 +36,8 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MOST_LOST = 0.01  # share of files that may be unreadable
 ACTIVE = 64  # micrographs that crops are taken from at a time
 INVERTED, BLURRED, PARTIAL, MISTOLD = 0.25, 0.25, 0.5, 0.2  # shares of augmented crops
+GRAINY = 0.5  # and of those with grain in the truth
+GRAIN = (0.002, 0.03)  # its deviation, where the brightest pixel of an image is 1
 SYMMETRIES = 8  # of the square: four rotations, each mirrored or not
 
 
@@ -438,8 +440,10 @@ def augmented(
     """Make a pair of a crop whose magnification, contrast and sharpness are changed.
 
     It is resized, bent by a gamma, sometimes inverted or blurred, and for half of the
-    pairs fills only a part of the range, as a tile of a large image does. For a fifth of
-    the pairs the counts are told wrong, as measured ones are, by 20 % or so.
+    pairs fills only a part of the range, as a tile of a large image does. Micrographs have
+    a noise of their own, which counts as truth here; random scenes and what was resized
+    have none, so half of the pairs get some. For a fifth of the pairs the counts are told
+    wrong, as measured ones are, by 20 % or so.
 
     Parameters
     ----------
@@ -464,12 +468,23 @@ def augmented(
     if rng.random() < PARTIAL:
         span = rng.uniform(0.15, 1)
         clean = clean * span + rng.uniform(0, 1 - span)
-    counts = add_shot_noise(np.clip(clean, 0, 1), scale, rng)
+    if rng.random() < GRAINY:
+        clean = clean + _grain(clean.shape, rng)
+    clean = np.clip(clean, 0, 1)
+    counts = add_shot_noise(clean, scale, rng)
     # The whole image's brightest pixel lies about so far above what is expected there.
     brightest = max(counts.max(), scale + rng.uniform(1, 4) * math.sqrt(scale))
     unit = np.float32(brightest if rng.random() < PARTIAL else counts.max() or 1)
     told = unit * np.float32(np.exp(rng.normal(0, 0.2)) if rng.random() < MISTOLD else 1)
     return Pair(counts / unit, (clean * (scale / unit)).astype(np.float32), told)
+
+
+def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.floating]:
+    """Draw noise of the strengths that real micrographs have, white or nearly so."""
+    noise = rng.standard_normal(shape)
+    if rng.random() < 0.5:
+        noise = gaussian_filter(noise, rng.uniform(0.3, 0.8))
+    return noise * (math.exp(rng.uniform(*np.log(GRAIN))) / noise.std())
 
 
 def shrink(image: NDArray, factor: int) -> NDArray[np.float32]:

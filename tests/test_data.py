@@ -310,8 +310,33 @@ def test_misjudged_counts_are_told_off_and_change_nothing_else(monkeypatch):
     assert np.std(np.log(off_by)) == pytest.approx(0.2, rel=0.16)
 
 
-def test_augmented_crops_are_bent_by_a_gamma_and_some_inverted_or_blurred():
+def test_half_of_the_truths_have_a_grain_as_strong_as_that_of_micrographs(monkeypatch):
+    """The same but for the grain, in units of the brightest pixel of the image."""
+    image, deviations = membranes((64, 64), np.random.default_rng(0)), []
+    monkeypatch.setattr(data, "MISTOLD", 0.0)
+    share = data.GRAINY
+
+    def truth(seed, grainy):
+        monkeypatch.setattr(data, "GRAINY", grainy)
+        pair = augmented(image, 64, 1e4, np.random.default_rng(seed))
+        return pair.clean * pair.counts / 1e4
+
+    for seed in range(200):
+        smooth = truth(seed, 0.0)
+        inside = (smooth > 0.1) & (smooth < 0.9)  # where no grain is cut off
+        deviations.append(np.std((truth(seed, 1.0) - smooth)[inside]))
+    low, high = data.GRAIN
+    assert 0.9 * low < min(deviations) < max(deviations) < 1.1 * high
+    assert np.mean(np.log(deviations)) == pytest.approx(np.log(low * high) / 2, abs=0.22)
+    grains = sum(
+        (truth(seed, share) != truth(seed, 0.0)).mean() > 0.5 for seed in range(200)
+    )
+    assert stats.binomtest(int(grains), 200, 0.5).pvalue > 0.01
+
+
+def test_augmented_crops_are_bent_by_a_gamma_and_some_inverted_or_blurred(monkeypatch):
     """The order of the greys tells which; the middle grey, by how much."""
+    monkeypatch.setattr(data, "GRAINY", 0.0)  # it has no order
     image = membranes((48, 48), np.random.default_rng(0))
     rng, orders, gammas = np.random.default_rng(1), [], []
     for _ in range(200):
