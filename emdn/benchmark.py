@@ -389,6 +389,10 @@ def benchmark(
         If the file is of another benchmark, or the folder of no use.
     """
     path = Path(path)
+    if path.suffix == ".xz":
+        raise ValueError(
+            f"{path}: rows are appended to plain text; name it .csv, pack it later"
+        )
     _micrographs(config.folder, config.split)  # complains if there are none
     names = list(methods(config.dose_ranges[0]))
     _settle(config, names, path)

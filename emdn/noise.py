@@ -151,8 +151,8 @@ def estimate_gain(image: NDArray) -> float:
     """Estimate what one electron adds to a pixel, from the noise of an image.
 
     The variance of shot noise is the mean times the gain. Both are measured in blocks of
-    16 x 16 pixels, the variance after second differences along both axes [1]_, to which
-    smooth structure adds little. Structure of one or two pixels passes for noise, so the
+    16 x 16 pixels, the variance after second differences along both axes, to which smooth
+    structure adds little. Structure of one or two pixels passes for noise, so the
     smoothest twentieth of the blocks decides. Where an image's levels are equidistant and
     their distance agrees with the noise, they are counts, and it is the gain exactly.
 
@@ -168,8 +168,8 @@ def estimate_gain(image: NDArray) -> float:
 
     References
     ----------
-    .. [1] J. Immerkaer, "Fast noise variance estimation", Computer Vision and Image
-       Understanding 64 (1996), 300-302.
+    J. Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding
+    64 (1996), 300-302.
 
     Examples
     --------

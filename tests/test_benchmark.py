@@ -215,6 +215,11 @@ def test_packed_rows_are_read_like_others(whole, tmp_path):
         read_about(packed)
 
 
+def test_rows_are_not_appended_to_a_packed_file(config, tmp_path):
+    with pytest.raises(ValueError, match=r"rows.csv.xz: .*pack it later"):
+        benchmark(config, tmp_path / "rows.csv.xz", methods=cheap)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
