@@ -1,7 +1,7 @@
 """Join the files of a benchmark, and write what is published of them.
 
     python benchmarks/publish_results.py runs/test/networks.csv runs/test/filters.csv \
-        runs/test/peers.csv -o benchmarks/results/test.csv.xz
+        runs/test/bm3d.csv -o benchmarks/results/test.csv.xz
 
 Writes all rows, with five digits of each number, packed by xz, and beside them a JSON file:
 how the benchmark was made, and the scores by dose range, and by source within them.
