@@ -49,6 +49,7 @@ from emdn.metrics import mse
 DPI = 300  # at which a pixel of a crop of 512 has at least one of a PNG's
 EXAMPLES = 3  # methods beside noisy and clean images
 SPECTRA = 16  # instances whose spectra are averaged
+ROUNDED = 1e-4  # published results have five digits
 TOLERANCE = 0.01  # of scores computed again, maybe by another kind of processor
 UNDATED = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 FONTS: dict[Any, Any] = {
@@ -216,7 +217,7 @@ def _again(
 ) -> Instance:
     """Make the instance of a row again, and make sure that all is as it was scored."""
     instance = make_instance(scored, dose_range, row.instance)
-    same = math.isclose(instance.scale, row.scale, rel_tol=1e-9)
+    same = math.isclose(instance.scale, row.scale, rel_tol=ROUNDED)
     if instance.facts["file"] != row.file or not same:
         raise ValueError(
             f"{scored.folder}: instance {row.instance} of the {dose_range} dose range is "

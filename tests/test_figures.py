@@ -295,3 +295,16 @@ def test_the_command_says_what_is_wrong(results, folder, tmp_path):
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert result.exit_code == 1
     assert "no method is called 'magic'" in result.output
+
+
+def test_results_of_five_digits_are_those_of_the_same_instances(
+    results, folder, tmp_path, drawn
+):
+    """As they are published."""
+
+    def short(row):
+        return row._replace(scale=float(f"{row.scale:.5g}"), mse=float(f"{row.mse:.5g}"))
+
+    rounded = rewrite(results, tmp_path / "rounded.csv", short)
+    write_figures(rounded, folder, tmp_path, FigureConfig(only="fig6*"))
+    assert list(drawn) == ["fig6_examples_low_dose"]
