@@ -441,8 +441,6 @@ def read_rows(*paths: str | os.PathLike[str]) -> list[Row]:
     files = Counter(name for rows in parts for name in {row.method for row in rows})
     if repeated := [name for name, times in files.items() if times > 1]:
         raise ValueError(f"{', '.join(repeated)}: in more than one of the files")
-    if len(parts) == 1:
-        return parts[0]
     order = {key: place for place, key in enumerate(facts[0])}
     return sorted((row for rows in parts for row in rows), key=lambda row: order[row[:2]])
 

@@ -338,9 +338,8 @@ class Sampler:
         """
         visit, place = number // (ACTIVE * self.config.crops_per_visit), number % ACTIVE
         rng = np.random.default_rng([*self.key, 1, place, visit])
-        if (
-            self._share and rng.random() < self._share
-        ):  # a share of 0 leaves the draws below alone
+        # A share of 0 leaves the draws below alone.
+        if self._share and rng.random() < self._share:
             return self._scenes(f"{visit} {place}")
         while True:
             record = self.records[int(rng.choice(len(self.records), p=self._chances))]

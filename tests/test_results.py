@@ -20,7 +20,7 @@ def results(request):
 
 
 @pytest.fixture(scope="module")
-def test_rows():
+def rows_of_test():
     return read_rows(RESULTS / "test.csv.xz")
 
 
@@ -53,20 +53,20 @@ def test_the_summary_says_what_the_rows_say(results):
             assert found["ssim"] == pytest.approx(np.mean([r.ssim for r in own]), rel=1e-4)
 
 
-def test_the_test_split_was_scored_by_all_methods_on_thousands_of_instances(test_rows):
-    methods = {row.method for row in test_rows}
+def test_the_test_split_was_scored_by_all_methods_on_thousands_of_instances(rows_of_test):
+    methods = {row.method for row in rows_of_test}
     assert {*NETWORKS, *BASELINES, *TOLD, *STABILISED, "FFDNet, stabilised"} <= methods
-    assert len({(row.dose_range, row.instance) for row in test_rows}) >= 2000
+    assert len({(row.dose_range, row.instance) for row in rows_of_test}) >= 2000
 
 
-def test_the_readme_shows_means_of_these_rows(test_rows):
+def test_the_readme_shows_means_of_these_rows(rows_of_test):
     lines = (ROOT / "README.md").read_text().splitlines()
     cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     shown = {name: texts for name, *texts in cells if name in (*NETWORKS, *BASELINES)}
     assert len(shown) > 5
     for method, texts in shown.items():
         for dose_range, text in zip(("low", "ordinary"), texts, strict=True):
-            own = [row for row in test_rows if key(row) == (dose_range, method)]
+            own = [row for row in rows_of_test if key(row) == (dose_range, method)]
             error = 1e3 * np.mean([row.mse for row in own])
             likeness = np.mean([row.ssim for row in own])
             assert text == f"{error:.3f}, {likeness:.3f}"
