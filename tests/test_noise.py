@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
 from emdn import synthetic
 from emdn.noise import (
@@ -292,6 +292,25 @@ def test_levels_of_a_digitiser_are_no_counts(rng, micrograph):
     image = np.round(6.28 * electrons + rng.uniform(size=electrons.shape))
     assert len(np.unique(np.diff(np.unique(image)))) > 1  # levels at no one distance
     assert 4.5 < estimate_gain(image) < 8
+
+
+def test_a_grain_of_the_specimen_does_not_hide_that_an_image_is_of_counts(rng, micrograph):
+    """Structure of a pixel or two, three times as strong as the noise, is everywhere."""
+    grain = ndimage.gaussian_filter(rng.normal(size=micrograph.shape), 0.6)
+    grainy = np.clip(0.6 + 0.1 * grain / grain.std(), 0, 1)
+    counts = add_shot_noise(grainy, 1000.0, rng)
+    assert estimate_gain(counts) == 1
+    smeared = counts + rng.uniform(-0.2, 0.2, counts.shape)
+    assert 2.5 < estimate_gain(smeared) < 6  # what the noise alone would have said
+
+
+@pytest.mark.parametrize("gain", [2.9, 4.0, 5.5])
+@pytest.mark.parametrize("specimen", SPECIMENS)
+def test_a_camera_that_stores_every_grey_level_is_no_counter(specimen, gain, rng):
+    """All its levels are at a distance of 1, but the noise is white and too strong."""
+    counts = add_shot_noise(specimen((256, 256), rng), 400.0, rng)
+    stored = np.round(gain * counts + rng.normal(0, 2, counts.shape)).clip(min=0)
+    assert 0.8 < estimate_gain(stored) / gain < 1.6
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.3, 7.0, 1e4])
