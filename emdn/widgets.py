@@ -1,0 +1,108 @@
+"""A slider through doses, for notebooks and for rendered pages.
+
+All pictures are made beforehand, and the browser itself links them to the slider, so that
+it works without a kernel too.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from ipywidgets import Image, SelectionSlider, Stack, VBox, jslink
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from emdn.denoiser import Denoiser
+from emdn.metrics import psnr, ssim
+from emdn.noise import add_shot_noise
+from emdn.plots import as_image, show_images
+from emdn.scaling import Scaling
+
+SCALES = (5, 10, 25, 50, 100, 250, 500, 1000, 2500)  # counts at the brightest pixel
+WIDE: Any = {"width": "100%", "max_width": "860px"}
+
+
+def dose_slider(
+    clean: ArrayLike,
+    denoise: Callable[[NDArray[np.float32]], ArrayLike] | None = None,
+    *,
+    scales: Sequence[float] = SCALES,
+    seed: int = 0,
+    enlarge: tuple[slice, slice] | None = None,
+) -> VBox:
+    """Show a specimen at one dose after another: noisy, denoised and true.
+
+    Parameters
+    ----------
+    clean : (H, W) array
+        A micrograph of high dose in any units, or one made by `emdn.synthetic`.
+    denoise : callable, optional
+        Takes counts, (H, W), and returns them without their noise; by default the method
+        of a `emdn.Denoiser`.
+    scales : sequence of float
+        Counts at the brightest pixel, with a picture for each.
+    seed : int
+        Of the noise.
+    enlarge : pair of slices, optional
+        Region to enlarge, as in `emdn.plots.show_images`.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        A slider and what it chooses from: images on one grey scale, under the dose of the
+        noisy one and the PSNR and the SSIM of the denoised one.
+
+    Examples
+    --------
+    >>> from emdn.synthetic import lattice
+    >>> specimen = lattice((64, 64), np.random.default_rng(0))
+    >>> slider, pictures = dose_slider(specimen, np.copy, scales=(20, 200)).children
+    >>> slider.options, len(pictures.children)
+    (('20', '200'), 2)
+    """
+    image = as_image("clean", clean)
+    truth = Scaling.of_range(image).apply(image)
+    denoise = denoise or Denoiser(progress=False).denoise
+    figures = {}
+    for scale in scales:
+        noisy = add_shot_noise(truth, scale, np.random.default_rng(seed))
+        denoised = np.asarray(denoise(noisy))
+        similarity = ssim(truth, denoised / scale, data_range=1)
+        decibels = psnr(truth, denoised / scale, data_range=1)
+        images = {
+            f"noisy: {noisy.mean():.3g} counts per pixel": noisy,
+            f"denoised: {decibels:.1f} dB, SSIM {similarity:.2f}": denoised,
+            "truth": truth * scale,
+        }
+        figures[f"{scale:g}"] = show_images(images, enlarge=enlarge)
+    return slide(figures, "counts at the brightest pixel")
+
+
+def slide(figures: Mapping[str, Figure], label: str) -> VBox:
+    """Show one of several figures, which a slider chooses.
+
+    Parameters
+    ----------
+    figures : mapping of str to Figure
+        Two or more, by the values that the slider shows.
+    label : str
+        What the values are.
+    """
+    if len(figures) < 2:
+        raise ValueError(f"a slider needs two figures or more, got {len(figures)}")
+    slider = SelectionSlider(options=list(figures), description=label, layout=WIDE)
+    slider.style.description_width = "initial"
+    pictures = [Image(value=_png(figure), layout=WIDE) for figure in figures.values()]
+    stack = Stack(pictures, selected_index=0)
+    jslink((slider, "index"), (stack, "selected_index"))
+    return VBox([slider, stack])
+
+
+def _png(figure: Figure) -> bytes:
+    """Return a picture of 64 colours, which has a third of the bytes of one of all."""
+    drawn, packed = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    PIL.Image.open(drawn).convert("RGB").quantize(64).save(packed, "png", optimize=True)
+    return packed.getvalue()
