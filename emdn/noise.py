@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from emdn.scaling import Scaling
 
 SMOOTHEST = 0.05  # share of blocks
-LEAST_OF_BLOCKS = 0.76  # measured there in an even image, over the true gain
-COUNTING = (0.6, 2.5)  # what measured over true gain may be in an image of counts,
-IN_STRUCTURE = 6.0  # and at most where structure of one or two pixels is everywhere,
-NOT_WHITE = 1.2  # which has so much less variance after fourth differences
+LEAST_OF_BLOCKS = {2: 0.75, 4: 0.68}  # measured there in an even image, over the true gain
+
+# An image of counts may show so many times the true gain by its noise, or more if structure
+# as fine as pixels is everywhere. Then fourth differences, which see less of it, find less.
+COUNTING = (0.6, 2.5)
+COUNTING_IN_STRUCTURE = 6.0
+NOT_WHITE = 1.1  # white noise: 1.05 at most in 200 blocks
+ENOUGH_BLOCKS = 200
+
 MOST_LEVELS = 20_000
 STEADY = 0.05  # by what share of their distance levels of counts may be off
 
@@ -156,10 +161,13 @@ def estimate_gain(image: NDArray) -> float:
     The variance of shot noise is the mean times the gain. Both are measured in blocks of
     16 x 16 pixels, the variance after second differences along both axes, to which smooth
     structure adds little. Structure of one or two pixels passes for noise, so the
-    smoothest twentieth of the blocks decides. Where an image's levels are equidistant and
-    their distance agrees with the noise, they are counts, and it is the gain exactly. To
-    agree is to be 1.7 times more or 2.5 times less; 6 times less where fourth differences,
-    which see less structure, show that not all can be noise.
+    smoothest twentieth of the blocks decides. In small images it is less certain.
+
+    Where an image's levels are equidistant and their distance agrees with the noise, they
+    are taken for counts, and the distance is the gain exactly. The noise may show from 0.6
+    to 2.5 times as much, or up to 6 times where structure as fine as pixels is everywhere
+    in an image of some 230 x 230 pixels or more. A camera that makes so many whole grey
+    levels of an electron passes for a counter.
 
     Parameters
     ----------
@@ -169,7 +177,13 @@ def estimate_gain(image: NDArray) -> float:
     Returns
     -------
     float
-        In units of the image; 0 for an image without noise.
+        In units of the image; 0 for an image without noise, or without a block of 16 x 16
+        pixels whose mean is positive.
+
+    Raises
+    ------
+    ValueError
+        If a side is shorter than 3 pixels.
 
     References
     ----------
@@ -188,11 +202,15 @@ def estimate_gain(image: NDArray) -> float:
     """
     if min(image.shape) < 3:
         raise ValueError(f"image must have sides of 3 pixels or more, got {image.shape}")
-    measured, step = _gain_of_noise(image), _level_distance(image)
+    gains = _gain_in_blocks(image.astype(np.float64), order=2)
+    measured, step = _smoothest(gains, order=2), _level_distance(image)
     if not step:
         return measured
-    finest = _gain_of_noise(image, order=4) if min(image.shape) > 4 else measured
-    most = IN_STRUCTURE if measured > NOT_WHITE * finest else COUNTING[1]
+    most = COUNTING[1]
+    if gains.size >= ENOUGH_BLOCKS:
+        finest = _gain_in_blocks(image.astype(np.float64), order=4)
+        if measured > NOT_WHITE * _smoothest(finest, order=4):
+            most = COUNTING_IN_STRUCTURE
     return step if COUNTING[0] < measured / step < most else measured
 
 
@@ -237,20 +255,19 @@ def _level_distance(image: NDArray) -> float:
     return float(step) if errors.max() < STEADY * step else 0.0
 
 
-def _gain_of_noise(image: NDArray, order: int = 2) -> float:
-    """Return variance over mean where an image is smoothest.
-
-    The higher the order of the differences that tell noise from structure, the less
-    structure they leave, and the finer.
-    """
-    gains = _gain_in_blocks(image.astype(np.float64), order)
-    return float(np.quantile(gains, SMOOTHEST)) / LEAST_OF_BLOCKS
+def _smoothest(gains: NDArray[np.float64], order: int) -> float:
+    """Return the gain where an image is smoothest."""
+    return float(np.quantile(gains, SMOOTHEST)) / LEAST_OF_BLOCKS[order]
 
 
 def _gain_in_blocks(
     image: NDArray[np.float64], order: int, side: int = 16
 ) -> NDArray[np.float64]:
-    """Return variance over mean in each block that has any counts."""
+    """Return variance over mean in each block that has any counts.
+
+    The higher the order of the differences that tell noise from structure, the less
+    structure they leave, and the finer.
+    """
     noise = np.diff(np.diff(image, order, axis=0), order, axis=1)
     noise /= math.comb(2 * order, order)  # white noise keeps its variance
     side = min(side, *noise.shape)

@@ -254,19 +254,9 @@ def test_the_scale_of_an_even_image_is_found(scale, rng):
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("scale", [25.0, 50.0, 100.0, 150.0, 225.0, 300.0])
 def test_the_scale_of_micrographs_is_found_from_their_noise(specimen, scale, rng):
-    """Measured over 48 of each kind: 0.94 to 1.40 of the truth."""
     for _ in range(4):
         counts = add_shot_noise(specimen((256, 256), rng), scale, rng)
         assert 0.8 < estimate_scale(counts) / scale < 1.7
-
-
-@pytest.mark.parametrize("specimen", SPECIMENS)
-def test_low_and_ordinary_scales_are_told_apart(specimen, rng):
-    clean = specimen((256, 256), rng)
-    estimates = [
-        estimate_scale(add_shot_noise(clean, scale, rng)) for scale in (25, 150, 500, 2500)
-    ]
-    assert max(estimates[:2]) < 225 < min(estimates[2:])
 
 
 @pytest.mark.parametrize("scale", [25.0, 100.0, 1000.0])
@@ -294,9 +284,9 @@ def test_levels_of_a_digitiser_are_no_counts(rng, micrograph):
     assert 4.5 < estimate_gain(image) < 8
 
 
-def test_a_grain_of_the_specimen_does_not_hide_that_an_image_is_of_counts(rng, micrograph):
+def test_a_grain_of_the_specimen_does_not_hide_that_an_image_is_of_counts(rng):
     """Structure of a pixel or two, three times as strong as the noise, is everywhere."""
-    grain = ndimage.gaussian_filter(rng.normal(size=micrograph.shape), 0.6)
+    grain = ndimage.gaussian_filter(rng.normal(size=(256, 256)), 0.6)
     grainy = np.clip(0.6 + 0.1 * grain / grain.std(), 0, 1)
     counts = add_shot_noise(grainy, 1000.0, rng)
     assert estimate_gain(counts) == 1
@@ -311,6 +301,24 @@ def test_a_camera_that_stores_every_grey_level_is_no_counter(specimen, gain, rng
     counts = add_shot_noise(specimen((256, 256), rng), 400.0, rng)
     stored = np.round(gain * counts + rng.normal(0, 2, counts.shape)).clip(min=0)
     assert 0.8 < estimate_gain(stored) / gain < 1.6
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+@pytest.mark.parametrize("gain", [3.0, 5.5])
+def test_an_even_field_of_a_camera_is_of_no_counts(gain, side, rng):
+    """Where nothing is but noise, it is never taken for structure."""
+    for _ in range(20):
+        counts = add_shot_noise(np.ones((side, side)), 400.0, rng)
+        stored = np.round(gain * counts + rng.normal(0, 2, counts.shape))
+        assert 0.7 < estimate_gain(stored) / gain < 1.3
+
+
+@pytest.mark.parametrize("gain", [0.8, 2.0])
+def test_a_camera_of_about_a_level_an_electron_passes_for_a_counter(gain, rng, micrograph):
+    """What the documentation warns of: such noise is as strong as that of counts."""
+    counts = add_shot_noise(micrograph, 400.0, rng)
+    stored = np.round(gain * counts + rng.normal(0, 2, counts.shape)).clip(min=0)
+    assert estimate_gain(stored) == 1
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.3, 7.0, 1e4])
@@ -354,8 +362,11 @@ def test_an_image_below_zero_on_average_has_an_infinite_scale():
 
 @pytest.mark.parametrize("shape", [(3, 3), (3, 200), (17, 3), (33, 47)])
 def test_small_and_odd_images_have_an_estimate(shape, rng):
+    """Of few blocks it is a rough one."""
     counts = add_shot_noise(np.ones(shape), 1000.0, rng)
-    assert estimate_scale(counts) > 0
+    smeared = counts + rng.uniform(-0.2, 0.2, shape)
+    for image in (counts, smeared):
+        assert 200 < estimate_scale(image) < math.inf
 
 
 @pytest.mark.parametrize("shape", [(2, 10), (10, 1), (1, 1)])
