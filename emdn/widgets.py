@@ -37,12 +37,13 @@ def dose_slider(
     Parameters
     ----------
     clean : (H, W) array
-        A micrograph of high dose in any units, or one made by `emdn.synthetic`.
+        A micrograph of high dose in any units, or one made by `emdn.synthetic`. Its
+        range is stretched to [0, 1], as the paper does.
     denoise : callable, optional
         Takes counts, (H, W), and returns them without their noise; by default the method
         of a `emdn.Denoiser`.
     scales : sequence of float
-        Counts at the brightest pixel, with a picture for each.
+        Two or more numbers of counts at the brightest pixel, with a picture for each.
     seed : int
         Of the noise.
     enlarge : pair of slices, optional
@@ -53,6 +54,11 @@ def dose_slider(
     ipywidgets.VBox
         A slider and what it chooses from: images on one grey scale, under the dose of the
         noisy one and the PSNR and the SSIM of the denoised one.
+
+    Raises
+    ------
+    ValueError
+        If `clean` is no finite image, or `scales` are fewer than two or not positive.
 
     Examples
     --------
@@ -73,7 +79,7 @@ def dose_slider(
         decibels = psnr(truth, denoised / scale, data_range=1)
         images = {
             f"noisy: {noisy.mean():.3g} counts per pixel": noisy,
-            f"denoised: {decibels:.1f} dB, SSIM {similarity:.2f}": denoised,
+            f"PSNR {decibels:.1f} dB, SSIM {similarity:.2f}": denoised,
             "truth": truth * scale,
         }
         figures[f"{scale:g}"] = show_images(images, enlarge=enlarge)
@@ -89,6 +95,16 @@ def slide(figures: Mapping[str, Figure], label: str) -> VBox:
         Two or more, by the values that the slider shows.
     label : str
         What the values are.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        The slider, and a stack of pictures of which it shows one.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two figures.
     """
     if len(figures) < 2:
         raise ValueError(f"a slider needs two figures or more, got {len(figures)}")

@@ -48,6 +48,28 @@ def test_the_denoiser_is_given_counts_of_each_scale(seen, micrograph):
         assert counts.mean() == pytest.approx(scale * truth.mean(), rel=0.05)
 
 
+def test_titles_tell_dose_and_scores_in_units_of_the_brightest_pixel(
+    monkeypatch, micrograph
+):
+    shown = []
+
+    def remember(images, enlarge):
+        shown.append((images, enlarge))
+        return show_images(images)
+
+    monkeypatch.setattr("emdn.widgets.show_images", remember)
+    region = np.s_[:8, :8]
+    dose_slider(micrograph, lambda noisy: noisy + 7, scales=SCALES, enlarge=region)
+    truth = Scaling.of_range(micrograph).apply(micrograph)
+    for (images, enlarged), scale in zip(shown, SCALES, strict=True):
+        (noisy_title, noisy), (title, denoised), (_, clean) = images.items()
+        assert noisy_title == f"noisy: {noisy.mean():.3g} counts per pixel"
+        np.testing.assert_allclose(clean, scale * truth)
+        decibels = -10 * np.log10(np.mean((denoised / scale - truth) ** 2))
+        assert title.startswith(f"PSNR {decibels:.1f} dB, SSIM 0.")
+        assert enlarged == region
+
+
 def test_the_same_seed_makes_the_same_noise(box, micrograph):
     again = dose_slider(7 * micrograph - 3, lambda noisy: noisy / 2, scales=SCALES)
     other = dose_slider(7 * micrograph - 3, lambda noisy: noisy / 2, scales=SCALES, seed=1)
