@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
-# The execution cache of Jupyter Book knows a chapter's text but not the package below it.
-CODE := $(shell cat emdn/*.py emdn/weights/* requirements.lock _config.yml | sha256sum | cut -c1-16)
+# The execution cache of Jupyter Book knows a chapter's text but not what it imports and reads.
+CODE := $(shell cat emdn/*.py emdn/weights/* benchmarks/results/* requirements.lock _config.yml | sha256sum | cut -c1-16)
 
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3

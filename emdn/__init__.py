@@ -1,4 +1,4 @@
-"""Denoise electron micrographs with the network of Ede (2018).
+"""Denoise electron micrographs by neural networks, after Ede and Beanland (2019).
 
     file --io--> counts (H, W) --scaling--> [0, 1] --noise--> noisy/clean pair
          --data--> batches --layers, model--> network --losses, training--> weights

@@ -139,8 +139,8 @@ class Denoiser:
             finite neighbour before the network sees them, and a warning counts them.
         gain : float, optional
             What one electron adds to a pixel, in units of the image; 1 for counts. By
-            default it is measured by `emdn.noise.estimate_gain`, of a stack in all images
-            at once. Blind networks do not need it.
+            default it is measured by `emdn.noise.estimate_gain`; of a stack, the median of
+            its images counts. Blind networks do not need it.
 
         Returns
         -------

@@ -1,7 +1,7 @@
-"""The blocks of the network, as functions from one Keras tensor to the next.
+"""The blocks of the networks, as functions from one Keras tensor to the next.
 
-Feature maps are (N, H, W, C). Each convolution is followed by batch normalisation and
-ReLU6, shortcuts included; what is added is not activated again.
+Feature maps are (N, H, W, C). In the paper's blocks each convolution is followed by batch
+normalisation and ReLU6, shortcuts included; what is added is not activated again.
 """
 
 from collections.abc import Sequence

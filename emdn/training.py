@@ -4,7 +4,7 @@
 
 Started again on its folder, it goes on from the newest checkpoint with the pair that would
 have come next. What is killed loses no more than the steps since then, and ends with the
-same weights.
+same weights, to the last bit if operations are deterministic.
 """
 
 import json
