@@ -1,16 +1,16 @@
-"""Draw how the shipped network fails: on a faint lattice, on faint atoms, on nothing.
+"""Draw how the shipped networks fail: on a faint lattice, on faint atoms, on nothing.
 
-python benchmarks/failure_pictures.py
+    python benchmarks/failure_pictures.py
 
-Writes a picture, and a JSON file of what the model cards say of it: shares of contrast that
-are left, averaged over many exposures, so that noise averages out and what a method makes
-of the specimen in every one of them remains.
+Writes a picture for each dose range, and a JSON file of what the model cards say of them:
+shares of contrast that are left, averaged over many exposures, so that noise averages out
+and what a method makes of the specimen in every one of them remains.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from emdn.noise import add_shot_noise
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 128
-SCALE = 40.0  # counts at the brightest pixel
+SCALES = {"low": 40.0, "ordinary": 400.0}  # counts at the brightest pixel
 EXPOSURES = 50
 WIDTH = 1.3  # deviation of an atom, pixels
 FILM = 0.4  # brightness under the atoms
@@ -84,12 +84,12 @@ SPECIMENS: dict[str, Callable[[], Specimen]] = {
 }
 
 
-def expose(specimen: Specimen, seed: int) -> Instance:
-    """Return an exposure; 1 stands for the scale, in the noisy image and in the clean."""
-    counts = add_shot_noise(specimen.image, SCALE, np.random.default_rng([5, seed]))
+def expose(specimen: Specimen, scale: float, seed: int) -> Instance:
+    """Return an exposure; 1 stands for its brightest counts, in the clean image too."""
+    counts = add_shot_noise(specimen.image, scale, np.random.default_rng([5, seed]))
     top = float(counts.max())
-    clean = (specimen.image * SCALE / top).astype(np.float32)
-    return Instance(counts / top, clean, top, SCALE, {"modality": ""})
+    clean = (specimen.image * scale / top).astype(np.float32)
+    return Instance(counts / top, clean, top, scale, {"modality": ""})
 
 
 def at(image: NDArray, places: Places) -> NDArray:
@@ -99,22 +99,17 @@ def at(image: NDArray, places: Places) -> NDArray:
 
 
 def main() -> None:
-    """Draw the picture and measure."""
-    methods = Methods(METHODS)("low")
-    specimens = {name: make() for name, make in SPECIMENS.items()}
-    shown = {name: expose(specimen, 0) for name, specimen in specimens.items()}
-    figure = show_examples(shown, methods, enlarge=np.s_[:40, :40])
-    with written_whole(RESULTS / "failures.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=80)
-    report = {"scale": SCALE, "exposures": EXPOSURES, "side": SIDE}
-    for name in METHODS:
-        found = {
-            kind: denoised(specimen, methods[name]) for kind, specimen in specimens.items()
-        }
-        report[name] = {
-            **of_lattice(specimens["lattice"], found["lattice"]),
-            **of_atoms(specimens["atoms"], found["atoms"]),
-            **of_nothing(specimens["nothing"], found["nothing"]),
+    """Draw the pictures and measure."""
+    report: dict[str, Any] = {"scales": SCALES, "exposures": EXPOSURES, "side": SIDE}
+    for dose_range, scale in SCALES.items():
+        methods = Methods(METHODS)(dose_range)
+        specimens = {name: make() for name, make in SPECIMENS.items()}
+        shown = {name: expose(each, scale, 0) for name, each in specimens.items()}
+        figure = show_examples(shown, methods, enlarge=np.s_[:40, :40])
+        with written_whole(RESULTS / f"failures_{dose_range}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=80)
+        report[dose_range] = {
+            name: measured(specimens, method, scale) for name, method in methods.items()
         }
     text = json.dumps(report, indent=1) + "\n"
     with written_whole(RESULTS / "failures.json") as temporary:
@@ -122,11 +117,23 @@ def main() -> None:
     print(text, end="")
 
 
-def denoised(specimen: Specimen, method: Method) -> NDArray:
+def measured(
+    specimens: dict[str, Specimen], method: Method, scale: float
+) -> dict[str, Any]:
+    """Return what a method leaves of each specimen."""
+    found = {name: denoised(each, method, scale) for name, each in specimens.items()}
+    return {
+        **of_lattice(specimens["lattice"], found["lattice"]),
+        **of_atoms(specimens["atoms"], found["atoms"], scale),
+        **of_nothing(specimens["nothing"], found["nothing"], scale),
+    }
+
+
+def denoised(specimen: Specimen, method: Method, scale: float) -> NDArray:
     """Return a stack of denoised exposures, in units of the specimen."""
-    exposures = [expose(specimen, seed) for seed in range(EXPOSURES)]
+    exposures = [expose(specimen, scale, seed) for seed in range(EXPOSURES)]
     results = [method(each.noisy, each.counts) * each.counts for each in exposures]
-    return np.stack(results) / SCALE
+    return np.stack(results) / scale
 
 
 def of_lattice(crystal: Specimen, found: NDArray) -> dict[str, float]:
@@ -143,21 +150,21 @@ def of_lattice(crystal: Specimen, found: NDArray) -> dict[str, float]:
     }
 
 
-def of_atoms(film: Specimen, found: NDArray) -> dict[str, dict[str, float]]:
+def of_atoms(film: Specimen, found: NDArray, scale: float) -> dict[str, dict[str, float]]:
     """Measure the contrast of atoms of each height."""
     mean, kept = found.mean(axis=0), {}
     for n in range(len(HEIGHTS)):
         places = film.present[n :: len(HEIGHTS)]
         true = at(film.image, places).mean() - FILM
         share = (at(mean, places).mean() - FILM) / true
-        kept[f"{true * SCALE:.0f} counts"] = percent(share)
+        kept[f"{true * scale:.0f} counts"] = percent(share)
     return {"contrast of atoms, % of the truth": kept}
 
 
-def of_nothing(empty: Specimen, found: NDArray) -> dict[str, float]:
+def of_nothing(empty: Specimen, found: NDArray, scale: float) -> dict[str, float]:
     """Measure what is left where nothing is."""
-    blotches = (found - empty.image) * SCALE
-    noise = np.sqrt(empty.image * SCALE).mean()
+    blotches = (found - empty.image) * scale
+    noise = np.sqrt(empty.image * scale).mean()
     return {
         "deviation of nothing, % of the noise": percent(blotches.std() / noise),
         "largest blotch, counts": round(float(np.abs(blotches).max(axis=(1, 2)).mean()), 1),
