@@ -1,8 +1,9 @@
 """The network: an Xception-like encoder, atrous pyramid pooling and a decoder (section 2).
 
-`PAPER` is the trained network of the paper, `SMALL` the same graph for a laptop, which is
-what ships with weights, and `TINY` a toy for tests and the book. `SHALLOW` is another
-network, to compare with.
+`PAPER` is the trained network of the paper, `SMALL` the same graph for a laptop, which
+ships with weights for low and for ordinary doses, and `TINY` a toy for tests and the book.
+`UNET` is another graph, which is told the noise and ships with weights for every dose;
+`SHALLOW` is one to compare with.
 """
 
 import math
@@ -87,8 +88,8 @@ class ShallowConfig:
 class UNetConfig:
     """Sizes of a U-Net of residual blocks that predicts the noise of stabilised counts.
 
-    Plain convolutions without batch normalisation: on a processor they take less time
-    than a tenth of their work in separable ones, which wait for memory.
+    Plain convolutions without batch normalisation: on a processor they train in less time
+    than separable ones of a tenth of their work, which wait for memory.
 
     Parameters
     ----------
