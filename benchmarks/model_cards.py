@@ -25,13 +25,20 @@ SHOWN = (*NETWORKS, "unfiltered", "Gaussian", "Wiener", "Chambolle TV", "Gaussia
 SHOWN += ("NL means, stabilised", "wavelet, stabilised")
 SHOWN += ("BM3D, stabilised", "FFDNet, stabilised", "r_em")
 HISTORY = """
-The test split was scored twice by *emdn*. The mean of the first two parts of the training
-had {before}.
+The test split was scored three times by *emdn*. The mean of the first two parts of the
+training had {first}.
 At ordinary dose FFDNet was better, most of all on micrographs with a grain of their own,
 which little in the training had taught it to keep. The third part does; it was chosen on
-the validation split, but the test split had its share in the idea
-(`benchmarks/results/test_first_run.json`).
+the validation split, but the test split had its share in the idea. It had
+{second}.
+On 4.1 % of the ordinary instances its error was more than 5 % above that of the network
+that is told the noise, since the gain was measured too high, again on micrographs with
+grain. The training split shows the same, and on it the rule was mended for grain that is
+not white; the weights stayed. Now it is {deceived:.1f} %: white grain cannot be told from
+shot noise.
+(`benchmarks/results/test_first_run.json`, `test_second_run.json`)
 """
+TOLD = NETWORKS[1]  # the same network, told the noise
 ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
 SPLITS = {"test": "test", "val": "validation"}
 START, END = (
@@ -47,11 +54,6 @@ DOSES = {
     "low": LOW,
     "ordinary": ORDINARY,
 }
-FIRST = """\
-9000 steps of 8 crops of 128 x 128 pixels from random weights, then 1000 steps of 2
-  crops of 256 x 256; `benchmarks/train_first_weights.py`. Huberised MSE, Adam with beta1
-  0.5, a cosine of learning rates, averaged weights, batch normalisations frozen from
-  step 400 on."""
 RECIPES = {
     "auto": """\
 `recipes/any-dose.yml`: 30,300 steps of 8 crops of 128 x 128 pixels, bfloat16, 97
@@ -59,26 +61,26 @@ RECIPES = {
   192 pixels, 53 minutes, with simulations; from the mean of the weights of both,
   `recipes/any-dose-3.yml`: 6800 steps of 8 crops of 128 x 128 pixels, 25 minutes, with
   grain in the truths. Huberised MSE, Adam, cosines of learning rates, averaged weights.""",
-    "low": FIRST,
-    "ordinary": FIRST.replace("9000", "4500").replace("random", "the low-dose"),
+    "low": """\
+`recipes/blind-low.yml`: 9200 steps of 4 crops of 192 x 192 pixels from random weights,
+  67 minutes on one core. Huberised MSE, Adam, a cosine of learning rates, averaged
+  weights, batch normalisations frozen from step 500 on.""",
+    "ordinary": """\
+`recipes/blind-ordinary.yml`: 6200 steps of 4 crops of 192 x 192 pixels from the
+  low-dose weights, 43 minutes on one core. Huberised MSE, Adam, a cosine of learning
+  rates, averaged weights, batch normalisations frozen.""",
 }
-MICROGRAPHS = """\
+DATA = """\
 47 micrographs, half of them one series of coatings in backscattered SEM, others
   SEM and TEM of axons and cortex, TEM of polymer networks and atomic STEM, from the open
   repositories nasa/pretrained-microscopy-models (MIT), axondeepseg/data_axondeepseg_sem
   (MIT), saalfeldlab/render (GPL-2.0), owuordickson/structural-gt (GPL-3.0) and
-  sdfunni/SingleOrigin (GPL-3.0). No micrograph is part of this project."""
-FORMULAS = " For 35 % of crops, formulas\n  of `emdn.synthetic`."
-DATA = {
-    "auto": MICROGRAPHS
-    + """ Eighteen photographs
-  that scikit-image and scikit-learn ship (`benchmarks/gather_training_data.py`); from the
-  second part on, 100 multislice simulations of STEM and HRTEM
-  (`benchmarks/simulate_micrographs.py`); for 35 % of crops, random scenes of
-  `emdn.scenes`.""",
-    "low": MICROGRAPHS + FORMULAS,
-    "ordinary": MICROGRAPHS + FORMULAS,
-}
+  sdfunni/SingleOrigin (GPL-3.0). No micrograph is part of this project. Eighteen
+  photographs that scikit-image and scikit-learn ship
+  (`benchmarks/gather_training_data.py`); {simulations} simulations of STEM and HRTEM,
+  most of them by multislice (`benchmarks/simulate_micrographs.py`); for 35 % of crops,
+  random scenes of `emdn.scenes`."""
+SIMULATIONS = {"auto": "from the second part on, 100", "low": "100", "ordinary": "100"}
 TELLS = {
     "auto": "It is told the noise, which `Denoiser` measures unless it is given the gain.",
     "low": "It is told nothing.",
@@ -90,15 +92,15 @@ Of specimens at {scale:.0f} counts at the brightest pixel, the mean of {exposure
 (`benchmarks/failure_pictures.py`; in brackets what is left by a cycle-spun wavelet filter
 that is told the noise):
 
-- **Faint single atoms vanish**: of atoms of {heights} above an even film, {atoms} of the
+- **Single atoms lose contrast**: of atoms of {heights} above an even film, {atoms} of the
   contrast is left.
 - **Columns of a lattice of 6 pixels lose contrast**: {columns} is left. Of missing columns
   {vacancies} of a column's brightness is seen; {filled} of {of} were brighter than half a
   column.
-- **Empty fields get blotches** that look like a specimen: their deviation is {nothing} of
-  the noise's, the largest is {blotch} counts.
+- **Empty fields do not become empty**: what stays has a deviation of {nothing} of the
+  noise's, and reaches {blotch} counts. After a network it may look like a specimen.
 
-![Noisy, denoised and true specimens](../../benchmarks/results/failures.png)
+![Noisy, denoised and true specimens](../../benchmarks/results/failures_{dose}.png)
 
 Texture as fine and as weak as the noise is smoothed away. Of noise that is not shot noise,
 {deceived}
@@ -181,27 +183,44 @@ def results(split: str) -> tuple[list[Row], dict]:
 
 
 def history() -> str:
-    """Return what the first run on the test split found."""
-    first = json.loads((RESULTS / "test_first_run.json").read_text())["scores"]
-    scores = [
-        f"{1e3 * each[NETWORK]['mse']:.3f} and {each[NETWORK]['ssim']:.3f} at {dose} dose"
-        for dose, each in first.items()
+    """Return what earlier runs on the test split found."""
+    rows, _ = results("test")
+    scores = {(row.method, row.dose_range, row.instance): row.mse for row in rows}
+    deceived = [
+        mse > 1.05 * scores[TOLD, dose, instance]
+        for (method, dose, instance), mse in scores.items()
+        if method == NETWORK and dose == "ordinary"
     ]
-    return HISTORY.format(before=", ".join(scores))
+    return HISTORY.format(
+        first=earlier("first"),
+        second=earlier("second"),
+        deceived=100 * sum(deceived) / len(deceived),
+    )
+
+
+def earlier(run: str) -> str:
+    """Return the scores of an earlier run in words."""
+    scores = json.loads((RESULTS / f"test_{run}_run.json").read_text())["scores"]
+    return ", ".join(
+        f"{1e3 * each[NETWORK]['mse']:.3f} and {each[NETWORK]['ssim']:.3f} at {dose} dose"
+        for dose, each in scores.items()
+    )
 
 
 def failure_section(name: str) -> str:
     """Return what `failure_pictures.py` measured of a network and of a filter."""
     report = json.loads((RESULTS / "failures.json").read_text())
-    own = report[NETWORK if name == "auto" else "emdn, blind"]
-    rival = report["wavelet, stabilised"]
+    dose = "low" if name == "auto" else name
+    own = report[dose][NETWORK if name == "auto" else "emdn, blind"]
+    rival = report[dose]["wavelet, stabilised"]
 
     def both(what: str, unit: str = " %") -> str:
         return f"{own[what]:.0f}{unit} ({rival[what]:.0f}{unit})"
 
     kept = own[ATOMS].items()
     return FAILURES.format(
-        scale=report["scale"],
+        dose=dose,
+        scale=report["scales"][dose],
         exposures=report["exposures"],
         heights=", ".join(height.removesuffix(" counts") for height, _ in kept) + " counts",
         atoms=", ".join(f"{share:.0f} % ({rival[ATOMS][h]:.0f} %)" for h, share in kept),
@@ -227,7 +246,7 @@ def write_card(name: str) -> None:
         dose=DOSES[name],
         recipe=RECIPES[name],
         network=GRAPHS[name],
-        data=DATA[name],
+        data=DATA.format(simulations=SIMULATIONS[name]),
         tells=TELLS[name],
         digest=shipped_hashes()[path.name],
         scores="\n\n".join(score_section(split, doses) for split in SPLITS),

@@ -1,11 +1,13 @@
-"""Chapters are text without outputs, and show their figures."""
+"""Chapters are text without outputs, and show their figures; lists name what there is."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-BOOK = Path(__file__).parents[1] / "book"
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
 CHAPTERS = sorted(BOOK.glob("*.md"))
 DRAWING = [path for path in CHAPTERS if "plots" in path.read_text()]
 
@@ -16,7 +18,7 @@ def cells(path):
 
 
 def test_every_chapter_is_in_the_table_of_contents():
-    contents = yaml.safe_load((BOOK.parent / "_toc.yml").read_text())
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = [each["file"] for part in contents["parts"] for each in part["chapters"]]
     assert sorted([contents["root"], *listed]) == [path.stem for path in CHAPTERS]
 
@@ -30,3 +32,10 @@ def test_a_chapter_that_draws_asks_for_its_figures_first(path):
     """Else figures of pyplot stay away without a word."""
     code = cells(path)
     assert not code or "%matplotlib inline" in code[0]
+
+
+def test_contributors_find_every_script():
+    listed = re.findall(r"^\| `(\w+\.py)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert sorted(listed) == sorted(
+        path.name for path in (ROOT / "benchmarks").glob("*.py")
+    )
