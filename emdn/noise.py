@@ -21,8 +21,8 @@ LEAST_OF_BLOCKS = {2: 0.75, 4: 0.68}  # measured there in an even image, over th
 # as fine as pixels is everywhere. Then fourth differences, which see less of it, find less.
 COUNTING = (0.6, 2.5)
 COUNTING_IN_STRUCTURE = 6.0
-NOT_WHITE = 1.1  # white noise: 1.05 at most in 200 blocks
-ENOUGH_BLOCKS = 200
+NOT_WHITE = 1.1  # of 256 x 256 pixels of white noise 1.05 at most
+LARGE = 226  # pixels at a side, of 14 blocks: in smaller images chance decides
 
 MOST_LEVELS = 20_000
 STEADY = 0.05  # by what share of their distance levels of counts may be off
@@ -166,7 +166,7 @@ def estimate_gain(image: NDArray) -> float:
     Where an image's levels are equidistant and their distance agrees with the noise, they
     are taken for counts, and the distance is the gain exactly. The noise may show from 0.6
     to 2.5 times as much, or up to 6 times where structure as fine as pixels is everywhere
-    in an image of some 230 x 230 pixels or more. A camera that makes so many whole grey
+    in an image of 226 x 226 pixels or more. A camera that makes so many whole grey
     levels of an electron passes for a counter.
 
     Parameters
@@ -202,15 +202,13 @@ def estimate_gain(image: NDArray) -> float:
     """
     if min(image.shape) < 3:
         raise ValueError(f"image must have sides of 3 pixels or more, got {image.shape}")
-    gains = _gain_in_blocks(image.astype(np.float64), order=2)
-    measured, step = _smoothest(gains, order=2), _level_distance(image)
+    measured, step = _gain_of_noise(image, order=2), _level_distance(image)
     if not step:
         return measured
-    most = COUNTING[1]
-    if gains.size >= ENOUGH_BLOCKS:
-        finest = _gain_in_blocks(image.astype(np.float64), order=4)
-        if measured > NOT_WHITE * _smoothest(finest, order=4):
-            most = COUNTING_IN_STRUCTURE
+    structured = min(image.shape) >= LARGE and (
+        measured > NOT_WHITE * _gain_of_noise(image, order=4)
+    )
+    most = COUNTING_IN_STRUCTURE if structured else COUNTING[1]
     return step if COUNTING[0] < measured / step < most else measured
 
 
@@ -255,8 +253,9 @@ def _level_distance(image: NDArray) -> float:
     return float(step) if errors.max() < STEADY * step else 0.0
 
 
-def _smoothest(gains: NDArray[np.float64], order: int) -> float:
-    """Return the gain where an image is smoothest."""
+def _gain_of_noise(image: NDArray, order: int) -> float:
+    """Return variance over mean where an image is smoothest."""
+    gains = _gain_in_blocks(image.astype(np.float64), order)
     return float(np.quantile(gains, SMOOTHEST)) / LEAST_OF_BLOCKS[order]
 
 

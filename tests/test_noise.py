@@ -259,6 +259,16 @@ def test_the_scale_of_micrographs_is_found_from_their_noise(specimen, scale, rng
         assert 0.8 < estimate_scale(counts) / scale < 1.7
 
 
+@pytest.mark.parametrize("specimen", SPECIMENS)
+def test_low_and_ordinary_scales_are_told_apart(specimen, rng):
+    clean = specimen((256, 256), rng)
+    counts = [add_shot_noise(clean, scale, rng) for scale in (25, 150, 500, 2500)]
+    smeared = [each + rng.uniform(-0.2, 0.2, clean.shape) for each in counts]
+    for images in (counts, smeared):  # by their levels, and by their noise alone
+        estimates = [estimate_scale(each) for each in images]
+        assert max(estimates[:2]) < 225 < min(estimates[2:])
+
+
 @pytest.mark.parametrize("scale", [25.0, 100.0, 1000.0])
 @pytest.mark.parametrize("gain", [1e-4, 1.0, 7.3, 1e5])
 def test_the_gain_of_counts_is_exact(gain, scale, rng, micrograph):
@@ -360,7 +370,7 @@ def test_an_image_below_zero_on_average_has_an_infinite_scale():
     assert estimate_scale(image) == math.inf
 
 
-@pytest.mark.parametrize("shape", [(3, 3), (3, 200), (17, 3), (33, 47)])
+@pytest.mark.parametrize("shape", [(3, 3), (3, 200), (17, 3), (33, 47), (4, 900)])
 def test_small_and_odd_images_have_an_estimate(shape, rng):
     """Of few blocks it is a rough one."""
     counts = add_shot_noise(np.ones(shape), 1000.0, rng)
