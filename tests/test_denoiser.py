@@ -47,13 +47,13 @@ def noisy_counts(shape=(128, 128), scale=60.0, seed=0):
     return scaling.invert(noisy)
 
 
-@pytest.mark.parametrize(
-    ("dose", "scale"),
-    [("auto", 30.0), ("auto", 300.0), ("auto", 2500.0), ("low", 60.0), ("ordinary", 400.0)],
-)
-@pytest.mark.parametrize("kind", KINDS)
+TRIED = {"auto": (30.0, 300.0, 2500.0), "low": (60.0,), "ordinary": (400.0, 800.0)}
+HARMED = ("membranes", "ordinary", 800.0)  # about as far from it, as the model card says
+NEARER = {(k, dose, s) for k in KINDS for dose, scales in TRIED.items() for s in scales}
+
+
+@pytest.mark.parametrize(("kind", "dose", "scale"), sorted(NEARER - {HARMED}))
 def test_denoised_images_are_nearer_to_the_truth(kind, dose, scale):
-    """For "ordinary" this fails above some 800 counts for membranes, as its card says."""
     rng = np.random.default_rng(5)
     noisy, clean, _ = noisy_pair(KINDS[kind]((256, 256), rng), scale, rng)
     denoised = Denoiser(dose).denoise(noisy)
