@@ -1,6 +1,6 @@
 """Train the paper's graph and a U-Net for an equal time on one core, for low doses.
 
-    taskset -c 0 python benchmarks/equal_time.py runs/data-2 runs/equal_time --minutes 8
+    taskset -c 0 python benchmarks/equal_time.py runs/data-2 runs/equal_time --minutes 7
 
 The first folder is that of `benchmarks/gather_training_data.py`. Each network has the
 learning rate and the precision of its own recipe, and the same crops; the number of steps
@@ -18,44 +18,26 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
-from emdn.data import DataConfig, Sampler, pairs, survey
+from emdn.data import Sampler, pairs, survey
 from emdn.model import SMALL, UNET
-from emdn.recipe import Phase, TrainingConfig
+from emdn.recipe import Phase, TrainingConfig, read_recipe
 from emdn.trainer import Trainer
 from emdn.training import train
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 STEPS_TO_TIME, VALIDATIONS = 40, 16
 
 
 def networks(folder: Path) -> dict[str, TrainingConfig]:
-    """Return what is trained, by name, each for one step."""
-    data = DataConfig(
-        folder,
-        crop=128,
-        downsizing=1,
-        source_exponent=0.5,
-        crops_per_visit=8,
-        scenes=0.35,
-        augment=True,
-    )
-    paper = TrainingConfig(
-        data,
-        SMALL,
-        schedule=(Phase(1, 1e-3),),
-        batch=8,
-        accumulation=1,
-        beta_1=0.9,
-        l2=0.0,
-        validation_pairs=42,
-        checkpoint_every=500,
-    )
-    unet = replace(
-        paper, model=UNET, schedule=(Phase(1, 6e-4),), precision="mixed_bfloat16"
-    )
+    """Return the recipes to fit into the time, by name."""
+    recipe = read_recipe(RECIPES / "any-dose.yml", folder)
+    data = replace(recipe.data, dose_range="low")
+    told = replace(recipe, data=data, averaging=0.0, dose_exponent=0.0)
+    rates = read_recipe(RECIPES / "blind-low.yml", folder).schedule
     return {
-        "paper-blind": paper,
-        "u-net-blind": replace(unet, model=replace(UNET, stabilised=False)),
-        "u-net-told": unet,
+        "paper-blind": replace(told, model=SMALL, schedule=rates, precision="float32"),
+        "u-net-blind": replace(told, model=replace(UNET, stabilised=False)),
+        "u-net-told": told,
     }
 
 
@@ -74,7 +56,7 @@ def seconds_per_step(recipe: TrainingConfig) -> float:
 def lasting(recipe: TrainingConfig, minutes: float) -> TrainingConfig:
     """Return a recipe for as many steps as fit into the time."""
     steps = int(60 * minutes / seconds_per_step(recipe))
-    rate, warm_up = recipe.schedule[0].rate, steps // 40
+    rate, warm_up = recipe.schedule[-1].rate, steps // 40
     return replace(
         recipe,
         schedule=(Phase(warm_up, rate / 100, rate), Phase(steps - warm_up, rate, 1e-6)),
@@ -91,7 +73,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="folder of micrographs")
     parser.add_argument("runs", type=Path, help="folder for the trainings")
-    parser.add_argument("--minutes", type=float, default=8.0, help="of each training")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of each training")
     arguments = parser.parse_args()
     for name, recipe in networks(arguments.data).items():
         run = arguments.runs / name
