@@ -31,10 +31,10 @@ At ordinary dose FFDNet was better, most of all on micrographs with a grain of t
 which little in the training had taught it to keep. The third part does; it was chosen on
 the validation split, but the test split had its share in the idea. It had
 {second}.
-On 4.1 % of the ordinary instances its error was more than 5 % above that of the network
+On some of the ordinary instances its error was more than 5 % above that of the network
 that is told the noise, since the gain was measured too high, again on micrographs with
 grain. The training split shows the same, and on it the rule was mended for grain that is
-not white; the weights stayed. Now it is {deceived:.1f} %: white grain cannot be told from
+not white; the weights stayed. {deceived:.1f} % are left: white grain cannot be told from
 shot noise.
 (`benchmarks/results/test_first_run.json`, `test_second_run.json`)
 """
