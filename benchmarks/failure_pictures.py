@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from emdn.baselines import Method
 from emdn.benchmark import NETWORK, Instance, Methods
 from emdn.benchmark_plots import show_examples
-from emdn.io import written_whole
+from emdn.files import written_whole
 from emdn.metrics import mse
 from emdn.noise import add_shot_noise, noisy_pair
 from emdn.synthetic import membranes

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emdn.benchmark import Row, about_path, read_about, read_rows
-from emdn.io import written_whole
+from emdn.files import written_whole
 from emdn.tables import Summary, summarise
 
 DIGITS = 5

@@ -52,7 +52,8 @@ from emdn.baselines import (
     tuned_methods,
 )
 from emdn.denoiser import Denoiser, load_tensorflow, shipped_hashes
-from emdn.io import read_micrograph, written_whole
+from emdn.files import written_whole
+from emdn.io import read_micrograph
 from emdn.metrics import mse, psnr_of_mse, ssim
 from emdn.noise import noisy_pair, sample_scale
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.io import written_whole
+from emdn.files import written_whole
 
 PATTERN = "checkpoint-*.npz"
 KEPT = 2  # the newest, and one in case that it is damaged

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from emdn.io import READABLE, MicrographError, read_micrograph, written_whole
+from emdn.files import written_whole
+from emdn.io import READABLE, MicrographError, read_micrograph
 from emdn.noise import DoseRange, add_shot_noise, noisy_pair, sample_scale
 from emdn.scaling import Scaling
 from emdn.scenes import scene

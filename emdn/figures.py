@@ -43,7 +43,7 @@ from emdn.benchmark_plots import (
     show_examples,
 )
 from emdn.errors import ErrorMap, mean_error, telling_instances
-from emdn.io import written_whole
+from emdn.files import written_whole
 from emdn.metrics import mse
 
 DPI = 300  # at which a pixel of a crop of 512 has at least one of a PNG's

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.io import write_micrograph, written_whole
+from emdn.files import written_whole
+from emdn.io import write_micrograph
 
 COLUMNS: tuple[str, ...] = ("step", "seconds", "rate", "loss", "mse", "val_mse", "val_ssim")
 

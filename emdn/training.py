@@ -43,7 +43,7 @@ from emdn.data import (
     survey,
     write_manifest,
 )
-from emdn.io import written_whole
+from emdn.files import written_whole
 from emdn.log import Log
 from emdn.metrics import mse, ssim
 from emdn.model import build_model, count_macs
@@ -290,7 +290,7 @@ def _save_weights(trainer: Trainer, path: Path) -> Path:
     model = build_model(trainer.config.model)
     model.set_weights([np.asarray(each) for each in trainer.average().weights])
     if _chief():
-        with written_whole(path, beside=f"{path.stem}.part.keras") as temporary:
+        with written_whole(path, beside=f".{path.stem}.part.keras") as temporary:
             model.save(temporary)
     return path
 

@@ -7,15 +7,12 @@ line: which file, what is wrong, and what would work.
 """
 
 import logging
-import math
 import os
 import secrets
 import struct
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,14 +24,12 @@ import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
-_NM = {"pm": 1e-3, "A": 0.1, "nm": 1.0, "um": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
-_UNCALIBRATED = {"", "none", "pixel", "pixels", "px", "<undefined>"}
-_SPELLINGS = {"micron": "um", "microns": "um", "angstrom": "A", "meters": "m"}
+from emdn.files import written_whole
+from emdn.io.metadata import LENGTHS, Metadata, calibrated
+from emdn.io.source import MicrographError
+
+_NM = LENGTHS
 _CUT_SHORT = "is cut short; copy or save it again"
-
-
-class MicrographError(ValueError):
-    """A file that cannot be read or written, told in one line: file, fault, remedy."""
 
 
 def _refuse_if(wrong: bool, fault_and_remedy: str) -> None:
@@ -42,59 +37,7 @@ def _refuse_if(wrong: bool, fault_and_remedy: str) -> None:
         raise MicrographError(fault_and_remedy)
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """What a file tells about its micrograph besides the pixels.
-
-    Parameters
-    ----------
-    pixel_size : float, optional
-        Side of a pixel in `unit`. None when the file does not say, or when the two sides
-        differ by more than 1 %, since one number would then be wrong.
-    unit : str, optional
-        Unit of `pixel_size`, given exactly when that is: "nm", "um", "A" for ångströms,
-        "1/nm" in a diffraction pattern. Other spellings ("µm", "micron") become these,
-        in ASCII, so that every format can hold them.
-    detector : str, optional
-        Name of the detector, where a Velox, Thermo Fisher or Zeiss file tells it. No
-        format that is written holds it.
-    """
-
-    pixel_size: float | None = None
-    unit: str | None = None
-    detector: str | None = None
-
-    def __post_init__(self):
-        if (self.pixel_size is None) != (self.unit is None):
-            given = f"{self.pixel_size} and {self.unit!r}"
-            raise ValueError(f"pixel_size and unit must be given together, got {given}")
-        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
-            raise ValueError(f"pixel_size must be positive, got {self.pixel_size}")
-        if self.unit is not None:
-            object.__setattr__(self, "unit", _ascii_unit(self.unit))
-
-
-def _ascii_unit(unit: str) -> str:
-    """Return the one spelling of a unit that this package uses."""
-    # ImageJ spells the micro sign as an escape of six characters.
-    unit = unicodedata.normalize("NFKC", unit.replace("\\u00B5", "u")).replace(" ", "")
-    unit = unit.replace("\N{GREEK SMALL LETTER MU}", "u").replace("Å", "A")
-    return _SPELLINGS.get(unit.lower(), unit)
-
-
-def _calibrated(
-    width: Any, height: Any, unit: Any = "", detector: str | None = None
-) -> Metadata:
-    """Return the metadata of square pixels; of others, or a senseless size, no size."""
-    try:
-        width, height, unit = float(width), float(height), _ascii_unit(str(unit))
-    except (TypeError, ValueError):
-        return Metadata(detector=detector)
-    if unit in ("cm", "m"):
-        width, height, unit = width * _NM[unit], height * _NM[unit], "nm"
-    square = 0 < width < math.inf and math.isclose(width, height, rel_tol=0.01)
-    known = square and unit.lower() not in _UNCALIBRATED
-    return Metadata(width, unit, detector) if known else Metadata(detector=detector)
+_calibrated = calibrated
 
 
 def _checked(image: NDArray) -> NDArray:
@@ -178,10 +121,12 @@ def _tiff_metadata(tif: tifffile.TiffFile) -> Metadata:
     fei, zeiss = tif.fei_metadata or {}, tif.sem_metadata or {}
     if scan := fei.get("Scan"):
         detector = fei.get("Detectors", {}).get("Name")
-        return _calibrated(scan.get("PixelWidth"), scan.get("PixelHeight"), "m", detector)
+        return _calibrated(
+            scan.get("PixelWidth"), scan.get("PixelHeight"), "m", detector=detector
+        )
     if size := zeiss.get("ap_image_pixel_size"):
         _, detector = zeiss.get("dp_detector_type", (None, None))
-        return _calibrated(size[1], size[1], "".join(size[2:3]), detector)
+        return _calibrated(size[1], size[1], "".join(size[2:3]), detector=detector)
     cm = {2: 2.54, 3: 1.0}.get(page.resolutionunit, 0)
     # Dots per inch mostly speak of paper, 72 dpi of pixels of 353 um; a scanning microscope
     # reaches 10 um at a magnification near 10.
@@ -270,7 +215,7 @@ def _read_rosetta(plugin: str, path: Path) -> tuple[NDArray, Metadata]:
     height, width = (axis.get("scale") for axis in axes[-2:])
     velox = signal.get("original_metadata", {}).get("DetectorMetadata", {})
     detector = velox.get("DetectorName")
-    return image, _calibrated(width, height, axes[-1].get("units"), detector)
+    return image, _calibrated(width, height, axes[-1].get("units"), detector=detector)
 
 
 def _read_ser(path: Path) -> tuple[NDArray, Metadata]:
@@ -315,27 +260,6 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         fault = f"cannot be {verb} as {path.suffix[1:].upper()} ({reason}); {remedy}"
         raise MicrographError(f"{path}: {fault}") from error
-
-
-@contextmanager
-def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
-    """Give a path to write to, whose file then takes the place of another, or vanishes.
-
-    Parameters
-    ----------
-    path : Path
-        What is to be replaced. Where writing fails, it stays as it was.
-    beside : str
-        Name of the file to write in the same folder; by default with the suffix .part.
-    """
-    temporary = path.with_name(beside) if beside else path.with_suffix(".part")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _by_suffix(table: dict[str, Any], path: Path) -> Any:
