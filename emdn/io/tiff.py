@@ -98,7 +98,7 @@ class _Part(NamedTuple):
 
 def _parts(tif: tifffile.TiffFile) -> list[_Part]:
     """Return what is in a file, but for overviews that are marked as such."""
-    series = list(enumerate(tif.series))
+    series = list(enumerate(_all_series(tif)))
     whole = [each for each in series if not each[1].keyframe.is_reduced]
     parts = []
     for index, each in whole or series:
@@ -111,6 +111,18 @@ def _parts(tif: tifffile.TiffFile) -> list[_Part]:
             page = each.pages[numbers[0]]
             parts.append(_Part(detector or name, index, page, tuple(numbers)))
     return parts
+
+
+def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the series of a file, and what tifffile takes for levels of their pyramids.
+
+    It does so with any pages of half a size, marked as reduced or not.
+    """
+    return [
+        level
+        for series in tif.series
+        for level in (series.levels if series.kind == "generic" else [series])
+    ]
 
 
 def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]:
@@ -205,7 +217,7 @@ def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
 def _describe(
     path: Path, tif: tifffile.TiffFile, part: _Part, name: str, metadata: Metadata
 ) -> Source:
-    series, page = tif.series[part.series], part.page
+    series, page = _all_series(tif)[part.series], part.page
     if page.dtype is None:
         raise ValueError(f"pixels of {page.bitspersample} bits")
     convert, warnings = _numbers(page)
@@ -261,7 +273,7 @@ def _read(
 
 def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator[NDArray]:
     with _opened(path) as tif:
-        series = tif.series[index]
+        series = _all_series(tif)[index]
         convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
@@ -444,7 +456,7 @@ class _OMEImages:
     """The images that an OME-TIFF's XML describes, by the number of the series."""
 
     def __init__(self, tif: tifffile.TiffFile) -> None:
-        self.series, self.images = tif.series, []
+        self.series, self.images = _all_series(tif), []
         if tif.ome_metadata:
             try:
                 self.images = ElementTree.fromstring(tif.ome_metadata).findall("{*}Image")
