@@ -2,10 +2,11 @@
 
 `ask` has a function called in a server, a light Python process that is started once, keeps
 its imports and ends with this one. The server forks for each question, so that nothing of
-one file reaches the next. A question has a limit of time and of memory; whatever becomes of
-it, an answer comes back: JSON, an array's bytes, or a `MicrographError`. Nothing is pickled.
+one file reaches the next. A question has a limit of time and of memory. Whatever becomes
+of it, an answer comes back: JSON, an array's bytes, or an error. Nothing is pickled.
 
-Where there is no fork (Windows) the server answers itself and is started anew after a fault.
+Where there is no fork (Windows), the server answers itself, with a limit of time only, and
+is started anew after a fault.
 """
 
 import contextlib
@@ -45,8 +46,8 @@ class Limits:
         Time. A question reads the descriptions in a file, or at most `BLOCK` bytes of
         pixels, for which a slow network (10 MB/s) needs 7 s.
     memory : int
-        Address space in bytes, on Linux. Python and its libraries take 0.5 GB of it; the
-        rest is for one block and for the chunk of a file that must be unpacked in one piece.
+        Address space in bytes, on Linux. Python and its libraries take 0.3 GB of it; the
+        rest is for a block and for the chunk of a file that is unpacked in one piece.
     """
 
     seconds: float = 30.0
@@ -54,7 +55,9 @@ class Limits:
 
 
 BLOCK = 64 * 1024**2
-"""Bytes of pixels to ask for at once: small against `Limits`, large against a fork's 5 ms."""
+"""Bytes of pixels to ask for at once: little against `Limits`, much for a fork's 10 ms."""
+
+NO_MORE_THAN = Limits()
 
 _LONGEST_LINE = 16 * 1024**2  # bytes of an answer's JSON; a Velox file's takes some kB
 _TOO_LONG, _CRASHED = 3, 4  # exit codes of the server
@@ -93,7 +96,8 @@ class _Server:
 
 def _end(process: subprocess.Popen) -> None:
     """Close the server's ear, on which it ends its fork and itself."""
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
     try:
@@ -116,7 +120,7 @@ def _take_server() -> _Server:
     return _Server()
 
 
-def ask(function: str, *arguments: Any, limits: Limits = Limits()) -> Any:
+def ask(function: str, *arguments: Any, limits: Limits = NO_MORE_THAN) -> Any:
     """Call a function in the server and return what it returns.
 
     Parameters
@@ -158,7 +162,8 @@ def ask(function: str, *arguments: Any, limits: Limits = Limits()) -> Any:
 def _exchange(
     process: subprocess.Popen, question: str, limits: Limits
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):  # told below, by the exit code
         process.stdin.write(question.encode() + b"\n")
         process.stdin.flush()
@@ -172,7 +177,7 @@ def _exchange(
     if dtype.kind not in "iufc" or math.prod(shape) * dtype.itemsize > limits.memory:
         raise MicrographError(f"holds a block {shape} of {dtype}; {_REMEDY}")
     array = np.empty(shape, dtype)
-    left = memoryview(array.reshape(-1).view(np.uint8))
+    left = array.reshape(-1).view(np.uint8).data
     while len(left):
         read = process.stdout.readinto(left)  # pyright: ignore[reportAttributeAccessIssue]
         if not read:
@@ -261,7 +266,7 @@ def _answer(call: Any, arguments: Any, answers: BinaryIO) -> None:
     except MemoryError:
         value = MicrographError(f"needs more memory than it may take; {_REMEDY}")
     # Damage makes a library fail in any way: KeyError, OSError, struct.error.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         value = DamageError(reason)
     if isinstance(value, MicrographError):
@@ -275,5 +280,5 @@ def _answer(call: Any, arguments: Any, answers: BinaryIO) -> None:
         answer = {"value": value}
     answers.write(json.dumps(answer).encode() + b"\n")
     if isinstance(value, np.ndarray):
-        answers.write(memoryview(value.reshape(-1).view(np.uint8)))
+        answers.write(value.reshape(-1).view(np.uint8).data)
     answers.flush()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.io.child import BLOCK, Limits, ask
+from emdn.io.arrays import unique_names
+from emdn.io.child import BLOCK, NO_MORE_THAN, Limits, ask
 from emdn.io.metadata import calibrated
 from emdn.io.source import Source, check_form, checked
 
@@ -22,7 +23,7 @@ SUFFIXES = (".emd", ".h5", ".hspy", ".hdf5", ".zspy")
 _CHILD = "emdn.io.hdf5_layouts"
 
 
-def sources(path: Path, limits: Limits = Limits()) -> list[Source]:
+def sources(path: Path, limits: Limits = NO_MORE_THAN) -> list[Source]:
     """Describe the images and stacks of a file.
 
     Of a Velox file: recorded images, then computed ones (DPC, FFT), each by the time that
@@ -39,16 +40,19 @@ def sources(path: Path, limits: Limits = Limits()) -> list[Source]:
     """
     file = str(path.absolute())
     found = ask(f"{_CHILD}:describe", file, limits=limits)
-    return [_source(file, image, limits) for image in found]
+    names = unique_names([image["name"] for image in found])
+    return [_source(file, *each, limits) for each in zip(names, found, strict=True)]
 
 
-def _source(file: str, image: dict[str, Any], limits: Limits) -> Source:
+def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Source:
     shape = tuple(image["shape"])
     dtype = np.dtype(image["dtype"]).newbyteorder("=")
 
     def part(start: Corner, stop: Corner) -> NDArray:
         check_form(shape, dtype)
-        result = np.empty([end - first for first, end in zip(start, stop, strict=True)], dtype)
+        result = np.empty(
+            [end - first for first, end in zip(start, stop, strict=True)], dtype
+        )
         for low, high in _pieces(start, stop, BLOCK // dtype.itemsize):
             where = zip(low, high, start, strict=True)
             question = (file, image["array"], image["order"], low, high)
@@ -70,10 +74,12 @@ def _source(file: str, image: dict[str, Any], limits: Limits) -> Source:
             yield from part([first, 0, 0], [last, height, width])
 
     metadata = calibrated(**image["facts"])
-    return Source(image["name"], shape, dtype, metadata, read, frames)
+    return Source(name, shape, dtype, metadata, read, frames)
 
 
-def _pieces(start: Corner, stop: Corner, most: int) -> Iterator[tuple[list[int], list[int]]]:
+def _pieces(
+    start: Corner, stop: Corner, most: int
+) -> Iterator[tuple[list[int], list[int]]]:
     """Yield the corners of parts of at most `most` pixels: some frames, or rows of one."""
     rest = math.prod(end - first for first, end in zip(start[1:], stop[1:], strict=True))
     step = max(1, most // rest)

@@ -15,9 +15,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
-from emdn.io.axes import Axis, image_order
+from emdn.io.arrays import Axis, image_order
 from emdn.io.source import MicrographError, refuse_if
 from emdn.io.zarr_store import ZarrArray, ZarrGroup, open_zarr
 
@@ -61,7 +62,7 @@ def describe(path: str) -> list[dict[str, Any]]:
         name: the file's; array: its path inside the file; order: the axes that become
         (H, W) or (N, H, W); shape and dtype, so ordered; facts: arguments of `calibrated`.
     """
-    images, faults, taken = [], [], {}
+    images, faults = [], []
     with _opened(path) as root:
         for found in _layout_of(root)(root):
             try:
@@ -71,11 +72,6 @@ def describe(path: str) -> list[dict[str, Any]]:
     if not images:
         raise faults[0] if faults else MicrographError("holds no image; export one as TIFF")
     images.sort(key=lambda image: np.dtype(image["dtype"]).kind not in "iuf")
-    for image in images:
-        # HyperSpy's name for what has none, in HSPY and Berkeley EMD.
-        name = image["name"].replace("__unnamed__", "") or "image"
-        taken[name] = taken.get(name, 0) + 1
-        image["name"] = f"{name} {taken[name]}" if taken[name] > 1 else name
     return images
 
 
@@ -90,7 +86,8 @@ def _description(found: _Found) -> dict[str, Any]:
     y, x = (axes[index] for index in order[-2:])
     size = {"width": x.scale, "height": y.scale, "unit": x.unit, "height_unit": y.unit}
     return {
-        "name": found.name,
+        # HyperSpy's name for what has none, in HSPY and Berkeley EMD.
+        "name": found.name.replace("__unnamed__", ""),
         "array": found.path,
         "order": order,
         "shape": shape,
@@ -167,8 +164,8 @@ def _member(group: Group, name: str, depth: int = 0) -> Group | Array | None:
     if not group.id.links.exists(key):
         return None
     link = group.id.links.get_info(key).type
-    refuse_if(link == h5py.h5l.TYPE_EXTERNAL, f"links {name!r} to {_ONE_FILE}")
-    if link == h5py.h5l.TYPE_SOFT:
+    refuse_if(link == h5l.TYPE_EXTERNAL, f"links {name!r} to {_ONE_FILE}")
+    if link == h5l.TYPE_SOFT:
         refuse_if(depth > _DEEPEST, f"links {name!r} in a circle; copy or save it again")
         target = group.id.links.get_val(key).decode("utf-8", "surrogateescape")
         start = group.file if target.startswith("/") else group
@@ -181,9 +178,11 @@ def _member(group: Group, name: str, depth: int = 0) -> Group | Array | None:
     return member if isinstance(member, h5py.Group) else None
 
 
-def _followed(group: Group, path: str, depth: int = 0) -> Group | Array | None:
+def _followed(
+    start: Group | Array | None, path: str, depth: int = 0
+) -> Group | Array | None:
     """Return what lies at a path of members, or None."""
-    found: Group | Array | None = group
+    found = start
     for name in path.split("/"):
         if not isinstance(found, h5py.Group | ZarrGroup):
             return None
@@ -192,9 +191,9 @@ def _followed(group: Group, path: str, depth: int = 0) -> Group | Array | None:
 
 
 def _members(group: Group | Array | None) -> Iterator[tuple[str, Group | Array]]:
-    """Yield names and members in the file's order: by name, or as made if it tracks that."""
+    """Yield names and members in the file's order: by name, or as made where it is kept."""
     if isinstance(group, h5py.Group | ZarrGroup):
-        for name in group:
+        for name in map(str, group):
             if (member := _member(group, name)) is not None:
                 yield name, member
 
@@ -227,7 +226,7 @@ def _velox(root: h5py.Group) -> Iterator[_Found]:
     computed = _velox_operations(root)
     found = []
     for key, group in _members(_followed(root, "Data/Image")):
-        array = _followed(group, "Data") if isinstance(group, h5py.Group) else None
+        array = _followed(group, "Data")
         if not isinstance(array, h5py.Dataset) or array.ndim not in (2, 3):
             continue
         facts = _velox_json(_followed(group, "Metadata"))
@@ -236,13 +235,14 @@ def _velox(root: h5py.Group) -> Iterator[_Found]:
         name = " of ".join(each for each in (operation, detector) if each)
         started = _number(_in(facts, "Acquisition", "AcquisitionStartDatetime", "DateTime"))
         place = (bool(operation), started or 0.0, name, key)
-        found.append((place, _velox_image(name, array, detector, facts)))
+        path = f"Data/Image/{key}/Data"
+        found.append((place, _Found(name, path, array, *_velox_facts(array, facts))))
     yield from (image for _, image in sorted(found, key=lambda each: each[0]))
 
 
-def _velox_image(
-    name: str, array: h5py.Dataset, detector: str, facts: dict[str, Any]
-) -> _Found:
+def _velox_facts(
+    array: h5py.Dataset, facts: dict[str, Any]
+) -> tuple[list[Axis], dict[str, Any]]:
     result = _in(facts, "BinaryResult")
     axes = [
         Axis(
@@ -254,15 +254,15 @@ def _velox_image(
         )
         for size, name, side in zip(array.shape, "yx", ("height", "width"), strict=False)
     ]
-    axes += [Axis(size, "frame", navigate=True) for size in array.shape[2:]]
+    axes += [Axis(frames, "frame", navigate=True) for frames in array.shape[2:]]
     voltage = _number(_in(facts, "Optics", "AccelerationVoltage"))
     told = {
-        "detector": detector,
+        "detector": _velox_detector(facts),
         "voltage": voltage and voltage / 1000,  # V
         "dwell_time": _in(facts, "Scan", "DwellTime"),
         "other": {"instrument": _text(_in(facts, "Instrument", "InstrumentModel"))},
     }
-    return _Found(name, array.name, array, axes, told)
+    return axes, told
 
 
 def _velox_detector(facts: dict[str, Any]) -> str:
@@ -288,7 +288,8 @@ def _velox_json(dataset: Group | Array | None) -> dict[str, Any]:
     """Return what a JSON text says: that of an image's first frame, or the only one."""
     if not isinstance(dataset, h5py.Dataset):
         return {}
-    refuse_if(dataset.size > _LONGEST_TEXT, f"has {dataset.name} of {dataset.size:,} bytes")
+    size = dataset.size or 0
+    refuse_if(size > _LONGEST_TEXT, f"has a text of {size:,} bytes; copy it again")
     text = dataset[:, 0].tobytes() if dataset.ndim == 2 else dataset[0]
     told = json.loads(bytes(text).split(b"\0")[0])
     return told if isinstance(told, dict) else {}
@@ -305,23 +306,23 @@ def _in(told: Any, *keys: str) -> Any:
 
 def _berkeley(root: Group) -> Iterator[_Found]:
     """Yield the arrays of all groups that call themselves EMD's, in the file's order."""
-    for group in _emd_groups(root, 0, set()):
+    for path, group in _emd_groups(root, "", set()):
         for name, array in _members(group):
             if isinstance(array, h5py.Dataset) and name.startswith(_ARRAYS):
-                title = group.name.rpartition("/")[2]
-                axes = _berkeley_axes(group, array)
-                yield _Found(title, f"{group.name}/{name}", array, axes)
+                title = path.rpartition("/")[2]
+                yield _Found(title, f"{path}/{name}", array, _berkeley_axes(group, array))
 
 
-def _emd_groups(group: Group, depth: int, seen: set[Any]) -> Iterator[h5py.Group]:
-    if not isinstance(group, h5py.Group) or depth > _DEEPEST or group in seen:
+def _emd_groups(
+    group: Group | Array, path: str, seen: set[Any]
+) -> Iterator[tuple[str, h5py.Group]]:
+    if not isinstance(group, h5py.Group) or path.count("/") > _DEEPEST or group in seen:
         return
     seen.add(group)  # a group may contain itself
     if "emd_group_type" in group.attrs:
-        yield group
-    for _, member in _members(group):
-        if isinstance(member, h5py.Group):
-            yield from _emd_groups(member, depth + 1, seen)
+        yield path, group
+    for name, member in _members(group):
+        yield from _emd_groups(member, f"{path}/{name}", seen)
 
 
 def _berkeley_axes(group: h5py.Group, array: h5py.Dataset) -> list[Axis]:
@@ -338,7 +339,7 @@ def _berkeley_axes(group: h5py.Group, array: h5py.Dataset) -> list[Axis]:
 
 
 def _step(positions: Group | Array | None) -> float | None:
-    """Return the mean distance of neighbours in a list of positions, or of its two first."""
+    """Return the mean distance of neighbours in a list of positions."""
     if not isinstance(positions, h5py.Dataset | ZarrArray) or len(positions.shape) != 1:
         return None
     count = positions.shape[0]

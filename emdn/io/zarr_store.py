@@ -1,7 +1,7 @@
 """Zarr, version 2, as HyperSpy writes it: a folder or a ZIP of JSON and packed chunks.
 
-The library zarr 2 would do, but reads version 2 only up to Python 3.12's successors, calls
-pickles by name from the file and follows links out of the folder. imagecodecs unpacks.
+The library zarr would do, but unpickles what a file says is pickled, follows links out of
+the folder, and is wanted by RosettaSciIO in a version that is no longer kept up.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import imagecodecs
 import numpy as np
@@ -82,7 +82,9 @@ class _Zip:
         if key not in self.entries:
             return None
         large = self.entries[key].file_size > _LARGEST_CHUNK
-        refuse_if(large, f"has {key!r} of more than {_LARGEST_CHUNK:,} bytes; save it again")
+        refuse_if(
+            large, f"has {key!r} of more than {_LARGEST_CHUNK:,} bytes; save it again"
+        )
         return self.file.read(key)
 
     def names(self, key: str) -> list[str]:
@@ -136,7 +138,7 @@ class ZarrArray:
         self.dtype = np.dtype(told["dtype"])
         size = math.prod(self.chunks) * self.dtype.itemsize
         refuse_if(size > _LARGEST_CHUNK, f"has chunks of {size:,} bytes; save it again")
-        self._order = "F" if told.get("order") == "F" else "C"
+        self._order: Literal["C", "F"] = "F" if told.get("order") == "F" else "C"
         self._fill = told.get("fill_value") or 0
         self._separator = told.get("dimension_separator", ".")
         self._packing = (told.get("compressor") or {}).get("id")

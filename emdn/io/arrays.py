@@ -1,4 +1,4 @@
-"""Which axes of an array are an image's rows and columns, by what a file says of them."""
+"""Which axes of a stored array are an image's rows and columns, and what it is called."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,3 +76,20 @@ def image_order(axes: Sequence[Axis]) -> tuple[int, ...]:
             check_unnamed(tuple(sizes[index] for index in signal))
     frames = [index for index in kept if index not in image and sizes[index] != 1]
     return (*frames, *image)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return names that differ: "HAADF", "HAADF 2"; "image" for what has none.
+
+    >>> unique_names(["BF", "", "BF", "BF 2"])
+    ['BF', 'image', 'BF 3', 'BF 2']
+    """
+    result: list[str] = []
+    for name in names:
+        first = unique = name or "image"
+        number = 1
+        while unique in result or (number > 1 and unique in names):
+            number += 1
+            unique = f"{first} {number}"
+        result.append(unique)
+    return result
