@@ -1,345 +1,296 @@
 """Micrographs in and out of files.
 
 A micrograph is an array of shape (H, W), or (N, H, W) for a stack, holding the numbers
-that its file stores: nothing is rescaled, clipped or converted. With it comes a
-`Metadata`, which knows how large a pixel is. Whatever is wrong with a file is told in one
-line: which file, what is wrong, and what would work.
+that its file means: nothing is rescaled, clipped or converted for convenience. With it
+comes a `Metadata`, which knows how large a pixel is. Whatever is wrong with a file is told
+in one line: which file, what is wrong, and what would work.
+
+Each format has a module here, which lists the images of a file as `Source`.
 """
 
-import logging
 import os
 import secrets
-import struct
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
-import mrcfile
 import numpy as np
-import tifffile
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from emdn.files import written_whole
-from emdn.io.metadata import LENGTHS, Metadata, calibrated
-from emdn.io.source import MicrographError
+from emdn.io.metadata import UNITS, Metadata
+from emdn.io.source import MicrographError, Source, check_form, checked, refuse_if
+from emdn.io.write import WRITERS, check_content, images_of
 
-_NM = LENGTHS
-_CUT_SHORT = "is cut short; copy or save it again"
+__all__ = [
+    "READABLE",
+    "UNITS",
+    "WRITABLE",
+    "Metadata",
+    "MicrographError",
+    "Source",
+    "check_output",
+    "is_readable",
+    "list_images",
+    "open_micrograph",
+    "read_micrograph",
+    "write_frames",
+    "write_micrograph",
+]
 
-
-def _refuse_if(wrong: bool, fault_and_remedy: str) -> None:
-    if wrong:
-        raise MicrographError(fault_and_remedy)
-
-
-_calibrated = calibrated
-
-
-def _checked(image: NDArray) -> NDArray:
-    """Return (H, W) or (N, H, W) real numbers, free to be changed, or refuse the array."""
-    while image.ndim > 2 and image.shape[0] == 1:
-        image = image[0]
-    kind, shape = image.dtype.kind, image.shape
-    _refuse_if(kind == "c", "holds complex numbers; save their size, np.abs(image)")
-    _refuse_if(kind == "b", "holds only true and false; save the grey levels instead")
-    _refuse_if(kind not in "iuf", f"holds {image.dtype} values; save integers or floats")
-    _refuse_if(image.size == 0, f"holds no pixels, shape {shape}; save a whole image")
-    remedy = "save one image (H, W) or a stack of images (N, H, W)"
-    _refuse_if(image.ndim not in (2, 3), f"holds an array of shape {shape}; {remedy}")
-    return np.require(image, image.dtype.newbyteorder("="), ["C", "W", "E"])
-
-
-def _checked_unnamed(image: NDArray) -> NDArray:
-    """Check an array of unnamed axes, where 3 or 4 columns may as well be colours."""
-    image = _checked(image)
-    ambiguous = image.ndim == 3 and image.shape[-1] in (3, 4)
-    fault = f"holds an array of shape {image.shape}, which may be an RGB image"
-    _refuse_if(ambiguous, f"{fault}; save greyscale, or a stack of narrow images as TIFF")
-    return image
-
-
-def _grey(image: NDArray) -> NDArray:
-    """Drop the colour axis, the last, of an image that is grey and opaque all the same."""
-    alpha = image.shape[-1] in (2, 4)
-    colours = image[..., :-1] if alpha else image
-    coloured = (colours != colours[..., :1]).any() or (alpha and np.ptp(image[..., -1]) > 0)
-    kind = "a transparent" if image.shape[-1] == 2 else "an RGB"
-    _refuse_if(coloured, f"holds {kind} image of shape {image.shape}; save it as greyscale")
-    return colours[..., 0]
-
-
-@contextmanager
-def _strict_log(library: str) -> Iterator[None]:
-    """Raise the damage that a library only logs, such as lost pages; drop other lines."""
-
-    def judge(record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR:
-            raise ValueError(record.getMessage())
-
-    log, handler = logging.getLogger(library), logging.Handler()
-    handler.emit = judge
-    before = log.handlers, log.propagate
-    log.handlers, log.propagate = [handler], False
-    try:
-        yield
-    finally:
-        log.handlers, log.propagate = before
-
-
-def _read_tiff(path: Path) -> tuple[NDArray, Metadata]:
-    """Read the largest image or stack; smaller ones beside it are mostly thumbnails."""
-    with _strict_log("tifffile"), tifffile.TiffFile(path) as tif:
-        series = max(tif.series, key=lambda series: series.size)
-        for page in series.pages:
-            if page is None:
-                raise MicrographError("lacks some of its pages; save it in one file")
-            # Given half a tile, tifffile may hand out what happens to be in memory.
-            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
-            _refuse_if(end > tif.filehandle.size, _CUT_SHORT)
-        image = series.asarray()
-        if "S" in series.axes:
-            image = _grey(np.moveaxis(image, series.axes.index("S"), -1))
-        return image, _tiff_metadata(tif)
-
-
-def _tiff_metadata(tif: tifffile.TiffFile) -> Metadata:
-    """Ask ImageJ's, OME's, Thermo Fisher's, Zeiss's, then the common tags for a size."""
-    page = tif.pages.first
-    width, height = (1 / each if each else 0 for each in page.resolution)
-    if unit := (tif.imagej_metadata or {}).get("unit"):
-        return _calibrated(width, height, unit)
-    if tif.ome_metadata:
-        pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
-        size = {} if pixels is None else pixels.attrib
-        width, unit = size.get("PhysicalSizeX"), size.get("PhysicalSizeXUnit", "um")
-        return _calibrated(width, size.get("PhysicalSizeY", width), unit)
-    fei, zeiss = tif.fei_metadata or {}, tif.sem_metadata or {}
-    if scan := fei.get("Scan"):
-        detector = fei.get("Detectors", {}).get("Name")
-        return _calibrated(
-            scan.get("PixelWidth"), scan.get("PixelHeight"), "m", detector=detector
-        )
-    if size := zeiss.get("ap_image_pixel_size"):
-        _, detector = zeiss.get("dp_detector_type", (None, None))
-        return _calibrated(size[1], size[1], "".join(size[2:3]), detector=detector)
-    cm = {2: 2.54, 3: 1.0}.get(page.resolutionunit, 0)
-    # Dots per inch mostly speak of paper, 72 dpi of pixels of 353 um; a scanning microscope
-    # reaches 10 um at a magnification near 10.
-    printed = width * cm >= 1e-3
-    return Metadata() if printed else _calibrated(width * cm, height * cm, "cm")
-
-
-def _read_png(path: Path) -> tuple[NDArray, Metadata]:
-    from imageio.v3 import imread
-
-    contents = path.read_bytes()
-    if not contents.startswith(b"\x89PNG\r\n"):
-        raise ValueError("not a PNG file")
-    depth, colours = contents[24:26]
-    # Pillow would hand out the upper eight bits without a word.
-    _refuse_if(depth == 16 and colours != 0, "holds 16-bit colours; save it as greyscale")
-    image = imread(contents, plugin="pillow", extension=".png")
-    return (_grey(image) if image.ndim == 3 else image), Metadata()
-
-
-def _read_npy(path: Path) -> tuple[NDArray, Metadata]:
-    try:
-        image = _npy_array(path)
-    except SystemError:
-        # NumPy parses the header as Python, which in Python 3.11 fails by chance while
-        # another thread, TensorFlow's for one, parses too.
-        image = _npy_array(path)
-    return _checked_unnamed(image), Metadata()
-
-
-def _npy_array(path: Path) -> NDArray:
-    with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _read_mrc(path: Path) -> tuple[NDArray, Metadata]:
-    with path.open("rb") as file:
-        extension = file.read(96)[92:]
-    # mrcfile would make room for it first, up to 2 GB in a file of another kind.
-    size = min(int.from_bytes(extension, order) for order in ("little", "big"))
-    if 1024 + size > path.stat().st_size:
-        raise ValueError("the header is cut short")
-    # Permissive, since old microscopes leave out the letters MAP or the byte order.
-    with mrcfile.mmap(path, permissive=True) as file:
-        header: Any = file.header
-        image = file.data
-        if image is None:
-            raise ValueError(f"pixels of mode {header.mode} are unknown or cut short")
-        width, height = file.voxel_size.x / 10, file.voxel_size.y / 10
-    if header.nversion < 20140 and image.dtype == np.int8:
-        image = image.view(np.uint8)  # it was the standard of 2014 that made them signed
-    if header.nversion < 20140 and header.nsymbt == 131072:
-        # FEI put the pixel size there, in metres, and nonsense into the cell.
-        width = height = np.fromfile(path, "<f4", 1, offset=1024 + 44)[0] * 1e9
-    return image, _calibrated(width, height, "nm")
-
-
-def _rosetta_signal(plugin: str, path: Path) -> dict[str, Any]:
-    """Return data and axes of the first real image or stack, else of the first at all."""
-    reader = import_module(f"rsciio.{plugin}").file_reader
-    # Else the spectra in a Velox file would be unpacked as well, which takes gigabytes.
-    options = {"select_type": "images"} if plugin == "emd" else {}
-    with _strict_log("rsciio"):
-        signals = [each for each in reader(str(path), **options) if "data" in each]
-    # RosettaSciIO marks the axes of a spectrum image's positions as ones to navigate.
-    flat = [each for each in signals if each["data"].ndim in (2, 3)]
-    images = [
-        each for each in flat if not any(a.get("navigate") for a in each["axes"][-2:])
-    ]
-    found = ", ".join(str(each["data"].shape) for each in signals) or "nothing"
-    _refuse_if(not images, f"holds no image, but data of shape {found}; export an image")
-    return next((each for each in images if each["data"].dtype.kind in "iuf"), images[0])
-
-
-def _read_rosetta(plugin: str, path: Path) -> tuple[NDArray, Metadata]:
-    """Read one of the formats whose axes have names, mostly, and a scale each."""
-    signal = _rosetta_signal(plugin, path)
-    image, axes = signal["data"], list(signal["axes"])
-    names = [axis.get("name") for axis in axes]
-    if "y" in names and "x" in names:
-        # EMD files hold their axes in either order.
-        y, x = names.index("y"), names.index("x")
-        image, axes = np.moveaxis(image, (y, x), (-2, -1)), [axes[y], axes[x]]
-    else:
-        image = _checked_unnamed(image)
-    height, width = (axis.get("scale") for axis in axes[-2:])
-    velox = signal.get("original_metadata", {}).get("DetectorMetadata", {})
-    detector = velox.get("DetectorName")
-    return image, _calibrated(width, height, axes[-1].get("units"), detector=detector)
-
-
-def _read_ser(path: Path) -> tuple[NDArray, Metadata]:
-    result = _read_rosetta("tia", path)
-    # RosettaSciIO reads one offset more than there are images; for each that is missing it
-    # returns an image of what happens to be in memory.
-    with path.open("rb") as file:
-        version, images, table = struct.unpack("<4xH12xIQ", file.read(30))
-    width, table = (8, table) if version > 528 else (4, table % 2**32)
-    end = table + width * (images + 1)
-    _refuse_if(end > path.stat().st_size, _CUT_SHORT)
-    return result
-
-
-_READERS = {
-    ".tif": _read_tiff,
-    ".tiff": _read_tiff,
-    ".png": _read_png,
-    ".npy": _read_npy,
-    ".mrc": _read_mrc,
-    ".dm3": partial(_read_rosetta, "digitalmicrograph"),
-    ".dm4": partial(_read_rosetta, "digitalmicrograph"),
-    ".ser": _read_ser,
-    ".emd": partial(_read_rosetta, "emd"),
-    ".hspy": partial(_read_rosetta, "hspy"),
-    ".hdf5": partial(_read_rosetta, "hspy"),
+_PACKED = (".gz", ".bz2")
+_TIFF = (".tif", ".tiff")
+_MRC = (".mrc", ".mrcs", ".st", ".rec", ".map", ".ali", ".preali")
+# Modules of this package, which are imported when a file needs them, and their suffixes.
+_MODULES = {
+    "tiff": (*_TIFF, *(plain + packed for plain in _TIFF for packed in _PACKED)),
+    "raster": (".png", ".jpg", ".jpeg", ".bmp"),
+    "npy": (".npy",),
+    "mrc": (*_MRC, *(plain + packed for plain in _MRC for packed in _PACKED)),
+    "rosetta": (".dm3", ".dm4", ".ser"),
+    "hdf5": (".emd", ".hspy", ".hdf5", ".h5", ".zspy"),
 }
-READABLE = tuple(_READERS)
-"""Suffixes, in lower case, of the files that `read_micrograph` reads."""
+_MODULE_OF = {suffix: name for name, suffixes in _MODULES.items() for suffix in suffixes}
+_FOLDERS = (".zspy",)  # what such a name means may be a folder
+READABLE = tuple(_MODULE_OF)
+"""Suffixes, in lower case, of the files that `read_micrograph` reads; see `is_readable`."""
+WRITABLE = tuple(WRITERS)
+"""Suffixes, in lower case, of the files that `write_micrograph` writes."""
+
+
+def is_readable(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file's name is one of a micrograph's, such as "a.MRC" or "a.tif.gz".
+
+    Names that begin with a dot are none: they are temporary files, or a Mac's shadows.
+    """
+    name = Path(path)
+    return _suffix(name) in READABLE and not name.name.startswith(".")
+
+
+def _suffix(path: Path) -> str:
+    """Return the end of a name that tells the format, in lower case."""
+    ends = [each.lower() for each in path.suffixes[-2:]]
+    packed = len(ends) == 2 and ends[1] in _PACKED
+    return "".join(ends) if packed else path.suffix.lower()
+
+
+def _printable(text: str) -> str:
+    """Replace line breaks and other controls, which names of files may hold."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 @contextmanager
 def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
     """Tell whatever goes wrong with a file in one line that names it."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
+        yield
     except MicrographError as fault:
-        raise MicrographError(f"{path}: {fault}") from None
+        raise MicrographError(_printable(f"{path}: {fault}")) from None
     # A damaged file makes its reader fail in any way: KeyError, struct.error, MemoryError.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        fault = f"cannot be {verb} as {path.suffix[1:].upper()} ({reason}); {remedy}"
-        raise MicrographError(f"{path}: {fault}") from error
+        fault = f"cannot be {verb} as {_suffix(path)[1:].upper()} ({reason}); {remedy}"
+        raise MicrographError(_printable(f"{path}: {fault}")) from error
 
 
-def _by_suffix(table: dict[str, Any], path: Path) -> Any:
-    suffix, known = path.suffix.lower(), " ".join(table)
-    _refuse_if(suffix not in table, f"has an unknown suffix; use one of {known}")
-    return table[suffix]
+def _reading(path: Path):
+    return _one_line_faults(path, "read", "copy it again, or export it as TIFF")
 
 
-def read_micrograph(path: str | os.PathLike[str]) -> tuple[NDArray, Metadata]:
-    """Read an image or a stack of images as it is stored.
+def list_images(path: str | os.PathLike[str]) -> list[Source]:
+    """List the images and stacks of a file, without reading their pixels.
 
     Parameters
     ----------
     path : path
-        A file whose suffix, in any case, is one of `READABLE`. Of several images in it the
-        largest (TIFF) or the first real one (EMD, DM, HDF5) is taken. An NPY stack of three
-        or four columns is refused, as is one in HDF5 without named axes: it may be RGB.
+        A file whose suffix, in any case, is one of `READABLE`.
+
+    Returns
+    -------
+    list of Source
+        The one that `read_micrograph` takes first, by this rule: of a TIFF's the largest,
+        by pixels, in grey before in colours, then in the order of the file; of another
+        format's in the order of the file, which for detectors is that of their names.
+
+    Raises
+    ------
+    MicrographError
+        If the file is missing, damaged, or holds no image.
+    """
+    path = Path(path)
+    with _reading(path):
+        _check_input(path)
+        sources = import_module(f"emdn.io.{_MODULE_OF[_suffix(path)]}").sources(path)
+    return [_in_one_line(path, source) for source in sources]
+
+
+def _check_input(path: Path) -> None:
+    suffix, known = _suffix(path), " ".join(READABLE)
+    missing = "does not exist, and " if not path.exists() else ""
+    unknown = f"{missing}has an unknown suffix; use one of {known}"
+    refuse_if(suffix not in READABLE, unknown)
+    refuse_if(bool(missing), "does not exist; check the path")
+    if path.is_dir() and suffix in _FOLDERS:
+        return
+    refuse_if(not path.is_file(), "is not a file; name a file inside it")
+    refuse_if(path.stat().st_size == 0, "is empty, 0 bytes; copy or save it again")
+
+
+def _in_one_line(path: Path, source: Source) -> Source:
+    """Return a source that tells faults as `list_images` does."""
+
+    def read() -> NDArray:
+        with _reading(path):
+            return source.read()
+
+    def frames() -> Iterator[NDArray]:
+        with _reading(path):
+            yield from source.frames()
+
+    return replace(source, name=_printable(source.name), read=read, frames=frames)
+
+
+def open_micrograph(path: str | os.PathLike[str], image: str | int | None = None) -> Source:
+    """Describe the image that `read_micrograph` would read, to read it frame by frame.
+
+    Parameters
+    ----------
+    path : path
+        A file whose suffix, in any case, is one of `READABLE`.
+    image : str or int, optional
+        Name of the image, or its number, from 0, in `list_images`; the first by default.
+
+    Warns
+    -----
+    UserWarning
+        If no image is named in a file of several, and of a compression that loses.
+    """
+    path = Path(path)
+    source = _chosen(path, list_images(path), image, level=3)
+    for text in source.warnings:
+        warnings.warn(_printable(f"{path}: {text}"), stacklevel=2)
+    return source
+
+
+def read_micrograph(
+    path: str | os.PathLike[str], image: str | int | None = None
+) -> tuple[NDArray, Metadata]:
+    """Read an image or a stack of images as it is meant.
+
+    Parameters
+    ----------
+    path : path
+        A file whose suffix, in any case, is one of `READABLE`. An NPY stack of three or
+        four columns is refused, as is one in HDF5 without named axes: it may be RGB.
+    image : str or int, optional
+        Which image of a file with several: its name, or its number, from 0, in
+        `list_images`. The default is the first there, and a warning names those left out.
 
     Returns
     -------
     image : (H, W) or (N, H, W) array
-        The file's own integers or floats. A stack of one is an image, and so is an RGB
-        picture in grey. Uniform transparency and TIFF palettes are ignored.
+        The file's own integers or floats, in the order of its rows. A stack of one is an
+        image, and so is an RGB picture in grey. Where zero is white, numbers are inverted;
+        ImageJ's straight line of calibration and grey palettes are applied; bytes of an MRC
+        are signed as IMOD's flags and the header's extremes say.
     metadata : Metadata
-        Pixel size and detector, as far as the file tells them. Metres and centimetres
-        become "nm"; a TIFF's plain dots per inch count only if pixels are below 10 um.
+        Pixel size and more, as far as the file tells them of this image. Metres and
+        centimetres become "nm"; a TIFF's dots per inch count only below 10 um a pixel.
+
+    Warns
+    -----
+    UserWarning
+        If no image is named in a file of several, and of a compression that loses.
     """
     path = Path(path)
-    with _one_line_faults(path, "read", "copy it again, or export it as TIFF"):
-        reader = _by_suffix(_READERS, path)
-        _refuse_if(not path.exists(), "does not exist; check the path")
-        _refuse_if(not path.is_file(), "is not a file; name a file inside it")
-        _refuse_if(path.stat().st_size == 0, "is empty, 0 bytes; copy or save it again")
-        image, metadata = reader(path)
-        return _checked(image), metadata
+    source = _chosen(path, list_images(path), image, level=3)
+    for text in source.warnings:
+        warnings.warn(_printable(f"{path}: {text}"), stacklevel=2)
+    return source.read(), source.metadata
 
 
-def _write_tiff(path: Path, image: NDArray, metadata: Metadata) -> None:
-    """Write as ImageJ does, which names the unit of the resolution in the description."""
-    size, unit = metadata.pixel_size or 1.0, metadata.unit or "pixel"
-    held = 1e-6 <= size <= 1e6  # a resolution is a quotient of two 32-bit integers
-    _refuse_if(not held, f"TIFF cannot hold pixels of {size} {unit}; use another unit")
-    text = tifffile.imagej_description(image.shape, axes="TYX"[-image.ndim :], unit=unit)
-    tags: dict[str, Any] = {"resolution": (1 / size, 1 / size), "resolutionunit": "NONE"}
-    # imwrite(imagej=True) would do the same, but for three types of pixel only.
-    tifffile.imwrite(
-        path, image, photometric="minisblack", description=text, metadata=None, **tags
-    )
+def _chosen(
+    path: Path, sources: list[Source], image: str | int | None, *, level: int
+) -> Source:
+    """Return the image of that name or number, or the first and a warning."""
+    names = [source.name for source in sources]
+    if image is None:
+        if len(sources) > 1:
+            rest = _named(names[1:])
+            text = f"holds {len(names)} images; {names[0]!r} is read, left out: {rest}"
+            warnings.warn(_printable(f"{path}: {text}"), stacklevel=level)
+        return sources[0]
+    if str(image) in names:
+        return sources[names.index(str(image))]
+    if str(image).isdecimal() and int(image) < len(sources):
+        return sources[int(image)]
+    remedy = f"name one of {_named(names)}, or a number from 0 to {len(names) - 1}"
+    raise MicrographError(_printable(f"{path}: holds no image {image!r}; {remedy}"))
 
 
-def _write_mrc(path: Path, image: NDArray, metadata: Metadata) -> None:
-    if str(image.dtype) not in ("int8", "int16", "uint16", "float16", "float32"):
-        remedy = "write image.astype(np.float32), or a TIFF"
-        raise MicrographError(f"MRC cannot hold {image.dtype}; {remedy}")
-    size, unit = metadata.pixel_size or 0.0, metadata.unit or "nm"
-    _refuse_if(unit not in _NM, f"MRC cannot hold pixels in {unit}; write a TIFF")
-    with mrcfile.new(path, image) as file:
-        if image.ndim == 3:
-            file.set_image_stack()
-        file.voxel_size = size * _NM[unit] * 10  # in ångströms
+def _named(names: list[str]) -> str:
+    shown = [repr(name[:40]) for name in names[:6]]
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _write_npy(path: Path, image: NDArray, _: Metadata) -> None:
-    np.save(path, _checked_unnamed(image), allow_pickle=False)
+def check_output(
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...] | None = None,
+    dtype: DTypeLike | None = None,
+    metadata: Metadata | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Refuse a file that could not be written, before the work for it is done.
 
+    Parameters
+    ----------
+    path : path
+        The file to make.
+    shape, dtype : tuple of int and dtype, optional
+        What is to be written, as far as it is known; both or none.
+    metadata : Metadata, optional
+        What is to go with it.
+    overwrite : bool
+        Whether a file of this name may be replaced.
 
-_WRITERS = {
-    ".tif": _write_tiff,
-    ".tiff": _write_tiff,
-    ".mrc": _write_mrc,
-    ".npy": _write_npy,
-}
-WRITABLE = tuple(_WRITERS)
-"""Suffixes, in lower case, of the files that `write_micrograph` writes."""
+    Raises
+    ------
+    MicrographError
+        If the suffix is none of `WRITABLE`, the folder is missing or not to be written to,
+        the name is taken, the disk is too full, or the format cannot hold the numbers'
+        type, their shape or the pixels' unit.
+    """
+    path = Path(path)
+    with _one_line_faults(path, "written", "check the folder"):
+        suffix, known = path.suffix.lower(), " ".join(WRITABLE)
+        refuse_if(suffix not in WRITABLE, f"has an unknown suffix; use one of {known}")
+        refuse_if(not path.parent.is_dir(), "its folder does not exist; make it first")
+        refuse_if(path.is_dir(), "is a folder; name a file inside it")
+        taken = path.exists() and not overwrite
+        refuse_if(taken, "exists already; pass overwrite=True to replace it")
+        closed = not os.access(path.parent, os.W_OK)
+        refuse_if(closed, "its folder may not be written to; choose another")
+        if shape is not None:
+            kind = np.dtype(dtype)
+            check_content(suffix, shape, kind, metadata or Metadata())
+            needed = int(np.prod(shape, dtype=object)) * kind.itemsize / 1e6
+            free = shutil.disk_usage(path.parent).free / 1e6
+            fault = f"needs {needed:.0f} MB, of which the disk has {free:.0f}"
+            refuse_if(needed > free and suffix != ".png", f"{fault}; free some space")
 
 
 def write_micrograph(
     path: str | os.PathLike[str],
     image: ArrayLike,
-    metadata: Metadata = Metadata(),
+    metadata: Metadata | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -351,21 +302,85 @@ def write_micrograph(
         The file to make; its suffix, one of `WRITABLE`, decides the format.
     image : (H, W) or (N, H, W) array
         Integers or floats, written bit for bit in their own type. MRC knows int8, int16,
-        uint16, float16 and float32 only.
-    metadata : Metadata
+        uint16, float16 and float32 only. PNG is to look at: it holds one image, of uint8
+        or uint16 as it is and of other types with grey levels of 8 bits.
+    metadata : Metadata, optional
         The pixel size goes to TIFF, where ImageJ and Fiji read it, and to MRC, in its own
-        ångströms and float32. NPY holds the numbers alone.
+        ångströms and float32; the rest goes as JSON into the TIFF's description, the MRC's
+        labels, of 800 letters in all, or the PNG's text. NPY holds the numbers alone.
     overwrite : bool
         Whether a file of this name may be replaced. It is kept until the new one is whole.
+
+    Raises
+    ------
+    MicrographError
+        For all that `check_output` refuses, and if writing fails.
     """
     path = Path(path)
     with _one_line_faults(path, "written", "check the folder, or write float32"):
-        writer = _by_suffix(_WRITERS, path)
-        _refuse_if(not path.parent.is_dir(), "its folder does not exist; make it first")
-        _refuse_if(path.is_dir(), "is a folder; name a file inside it")
-        taken = path.exists() and not overwrite
-        _refuse_if(taken, "exists already; pass overwrite=True to replace it")
-        # numpy.save wants the suffix, and in lower case.
-        beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"
-        with written_whole(path, beside=beside) as temporary:
-            writer(temporary, _checked(np.asarray(image)), metadata)
+        array = np.asarray(image)
+        check_form(array.shape, array.dtype)
+        array = checked(array)
+    frames = array if array.ndim == 3 else array[np.newaxis]
+    write_frames(path, frames, array.shape, array.dtype, metadata, overwrite=overwrite)
+
+
+def write_frames(
+    path: str | os.PathLike[str],
+    frames: Iterable[NDArray],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    metadata: Metadata | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a stack image by image, in the memory of one, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file to make; its suffix, one of `WRITABLE`, decides the format.
+    frames : iterable of (H, W) arrays
+        The images. They are taken one after the other, so that they may be made on the way.
+    shape : (N, H, W), or (H, W) for a single image
+        How many images come, and their sides.
+    dtype : dtype
+        Type of all of them.
+    metadata : Metadata, optional
+        As in `write_micrograph`.
+    overwrite : bool
+        Whether a file of this name may be replaced. It is kept until the new one is whole.
+
+    Raises
+    ------
+    MicrographError
+        For all that `check_output` refuses, and if writing fails. What the iterable raises
+        comes out as it is, and nothing is left behind.
+    """
+    path, metadata = Path(path), metadata or Metadata()
+    shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else tuple(shape)
+    dtype = np.dtype(dtype).newbyteorder("=")
+    check_output(path, shape, dtype, metadata, overwrite=overwrite)
+    failed: list[BaseException] = []
+    images = images_of(_noting(frames, failed), shape, dtype)
+    try:
+        with _one_line_faults(path, "written", "check the folder, or write float32"):
+            beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"
+            with written_whole(path, beside=beside) as temporary:
+                WRITERS[path.suffix.lower()].write(
+                    temporary, images, shape, dtype, metadata
+                )
+                next(images, None)  # which refuses images beyond the last
+    except MicrographError:
+        if failed:
+            raise failed[0] from None
+        raise
+
+
+def _noting(frames: Iterable[NDArray], failed: list[BaseException]) -> Iterator[NDArray]:
+    """Keep what an iterable raises, to tell it from a fault of the file."""
+    try:
+        yield from frames
+    except Exception as error:
+        failed.append(error)
+        raise

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ UNITS = ("nm", "pm", "A", "um", "mm", "1/nm", "1/A", "1/um", "mrad", "urad", "de
 # kind: a tenth of a picometre to a millimetre, and ranges as wide for diffraction.
 _SENSIBLE = ((1e-4, 1e6), (1e-7, 1e3), (1e-6, 1e3))
 # Centimetres and inches speak of paper, 72 dpi of pixels of 353 um, unless the pixels are
-# smaller than any printer's: a scanning microscope reaches 10 um at a magnification near 10.
+# smaller than a printer's: a scanning microscope reaches 10 um at a magnification near 10.
 _PRINTED = 1e4  # nm
 # From ultra-low voltage scanning (10 V) to the high-voltage microscope of Osaka (3 MV).
 _VOLTAGES = (0.01, 3000.0)  # kV
@@ -113,10 +114,8 @@ def known_unit(text: str) -> str | None:
     >>> [known_unit(text) for text in ("µm", "[n_m]", "nm^-1", "Ångström", "pixel", "[]")]
     ['um', 'nm', '1/nm', 'A', None, None]
     """
-    try:  # UTF-8 that was taken for Latin-1, "Âµm"
+    with suppress(UnicodeError):  # UTF-8 that was taken for Latin-1, "Âµm"
         text = text.encode("latin-1").decode()
-    except UnicodeError:
-        pass
     # ImageJ spells the micro sign as an escape of six characters.
     text = re.sub(r"\\u00B5", "u", text, flags=re.IGNORECASE)
     text = unicodedata.normalize("NFKD", text).replace("\N{MINUS SIGN}", "-")
@@ -170,7 +169,7 @@ def calibrated(
     return Metadata(
         size,
         unit,
-        _fact(str(detector)) if detector else None,
+        _line(str(detector)) if detector else None,
         _number_between(voltage, *_VOLTAGES),
         _number_between(dwell_time, *_DWELL_TIMES),
         {name: value for name, value in facts.items() if value is not None},
@@ -210,10 +209,28 @@ def _fact(value: Any) -> Fact | None:
     if isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        text = "".join(each if each.isprintable() else " " for each in value)
-        return " ".join(text.split())[:200] or None
+        return _line(value)
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _line(text: str) -> str | None:
+    """Return a text in one line, of a length that an MRC's labels can hold."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(printable.split())[:200] or None
+
+
+def first_of(*found: Metadata) -> Metadata:
+    """Return each fact from the first that has it; a size keeps its own unit."""
+    sized = next((each for each in found if each.pixel_size is not None), Metadata())
+    other = {name: value for each in reversed(found) for name, value in each.other.items()}
+
+    def first(name: str) -> Any:
+        values = (getattr(each, name) for each in found)
+        return next((value for value in values if value is not None), None)
+
+    rest = first("detector"), first("voltage"), first("dwell_time")
+    return Metadata(sized.pixel_size, sized.unit, *rest, other)

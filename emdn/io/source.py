@@ -82,3 +82,13 @@ def check_unnamed(shape: tuple[int, ...]) -> None:
     ambiguous = len(shape) == 3 and shape[0] > 1 and shape[-1] in (3, 4)
     fault = f"holds an array of shape {shape}, which may be an RGB image"
     refuse_if(ambiguous, f"{fault}; save greyscale, or a stack of narrow images as TIFF")
+
+
+def grey(image: NDArray) -> NDArray:
+    """Drop the colour axis, the last, of an image that is grey and opaque all the same."""
+    alpha = image.shape[-1] in (2, 4)
+    colours = image[..., :-1] if alpha else image
+    coloured = (colours != colours[..., :1]).any() or (alpha and np.ptp(image[..., -1]) > 0)
+    kind = "a transparent" if image.shape[-1] == 2 else "an RGB"
+    refuse_if(coloured, f"holds {kind} image of shape {image.shape}; save it as greyscale")
+    return colours[..., 0]
