@@ -19,7 +19,6 @@ from emdn.io.source import Source, check_form, checked
 
 Corner = Sequence[int]
 
-SUFFIXES = (".emd", ".h5", ".hspy", ".hdf5", ".zspy")
 _CHILD = "emdn.io.hdf5_layouts"
 
 

@@ -12,8 +12,6 @@ from emdn.io.metadata import calibrated
 from emdn.io.raw_frames import raw_source
 from emdn.io.source import CUT_SHORT, Source, refuse_if
 
-SUFFIXES = (".dm3", ".dm4")
-
 
 def sources(path: Path, limits: Limits = NO_MORE_THAN) -> list[Source]:
     """Describe the images and stacks of a file in its order, without thumbnails.

@@ -15,7 +15,6 @@ from emdn.io.metadata import Metadata, calibrated
 from emdn.io.raw_frames import raw_source
 from emdn.io.source import CUT_SHORT, MicrographError, Source, refuse_if
 
-SUFFIXES = (".ser",)
 
 # The format: C. Boothroyd, "TIA .ser file format", microscopies.com (2006).
 _HEADER = "<HHHIIII"  # order, series, version, kind, tags, planned and recorded elements
