@@ -49,14 +49,18 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
 
     def part(start: Corner, stop: Corner) -> NDArray:
         check_form(shape, dtype)
-        result = np.empty(
-            [end - first for first, end in zip(start, stop, strict=True)], dtype
-        )
+        sides = tuple(end - first for first, end in zip(start, stop, strict=True))
+        result = None
         for low, high in _pieces(start, stop, BLOCK // dtype.itemsize):
-            where = zip(low, high, start, strict=True)
             question = (file, image["array"], image["order"], low, high)
             block = ask(f"{_CHILD}:read", *question, limits=limits)
+            if block.shape == sides:
+                return block.astype(dtype, copy=False)
+            if result is None:
+                result = np.empty(sides, dtype)
+            where = zip(low, high, start, strict=True)
             result[tuple(slice(a - first, b - first) for a, b, first in where)] = block
+        assert result is not None
         return result
 
     def read() -> NDArray:
@@ -70,7 +74,11 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
         at_once = max(1, BLOCK // (height * width * dtype.itemsize))
         for first in range(0, count, at_once):
             last = min(first + at_once, count)
-            yield from part([first, 0, 0], [last, height, width])
+            block = part([first, 0, 0], [last, height, width])
+            for index in range(last - first):
+                # A copy, so that one that is kept does not keep the block.
+                yield block[index].copy()
+            del block  # before the next is asked for
 
     metadata = calibrated(**image["facts"])
     return Source(name, shape, dtype, metadata, read, frames)

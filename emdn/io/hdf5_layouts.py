@@ -69,8 +69,10 @@ def describe(path: str) -> list[dict[str, Any]]:
                 images.append(_description(found))
             except MicrographError as fault:
                 faults.append(fault)
+    fault = "holds no image in a layout of Velox, Berkeley EMD or HyperSpy"
+    remedy = "save it as .hspy, or export an image as TIFF"
     if not images:
-        raise faults[0] if faults else MicrographError("holds no image; export one as TIFF")
+        raise faults[0] if faults else MicrographError(f"{fault}; {remedy}")
     images.sort(key=lambda image: np.dtype(image["dtype"]).kind not in "iuf")
     return images
 

@@ -189,7 +189,7 @@ class Worker:
         return process
 
     def read(self, path: Path) -> tuple[str, str, int, int]:
-        """Return outcome, text, and peaks of memory, the worker's and its child's, in bytes."""
+        """Return outcome, text, and peak memory of the worker and its child in bytes."""
         if self.process is None:
             self.process = self._start()
         process = self.process
