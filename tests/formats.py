@@ -78,7 +78,7 @@ def write_dm(
                 group("Dimension", *dimensions),
             ),
             data("Data", [20, number_code, image.size], image.tobytes()),
-            number("DataType", data_type or image_code),
+            number("DataType", image_code),
             group("Dimensions", *(number("", side) for side in image.shape[::-1])),
         )
         name = [text("Name", names[index])] if names else []

@@ -15,8 +15,7 @@ from emdn.io.metadata import Metadata, calibrated
 from emdn.io.raw_frames import raw_source
 from emdn.io.source import CUT_SHORT, MicrographError, Source, refuse_if
 
-
-# The format: C. Boothroyd, "TIA .ser file format", microscopies.com (2006).
+# As Chris Boothroyd described the format, and as RosettaSciIO reads it.
 _HEADER = "<HHHIIII"  # order, series, version, kind, tags, planned and recorded elements
 _SERIES, _IMAGES = 0x0197, 0x4122
 _SHORT_OFFSETS = 0x0210  # up to this version they have 4 bytes, later 8
@@ -35,9 +34,13 @@ def sources(path: Path) -> list[Source]:
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
         offsets = _offsets(file, end)
-        first, *others = (_element(file, offset) for offset in offsets)
-        refuse_if(any(each != first for each in others), "holds images that differ in size")
-    height, width, dtype, metadata = first
+        elements = [_element(file, offset) for offset in offsets]
+    forms, calibrations = (list(each) for each in zip(*elements, strict=True))
+    fault = "holds images that differ in size or type; export them as TIFF"
+    refuse_if(any(form != forms[0] for form in forms), fault)
+    height, width, dtype = forms[0]
+    same = all(each == calibrations[0] for each in calibrations)
+    metadata = calibrations[0] if same else Metadata()
     # The offsets are those of the elements, whose pixels come behind calibration and sizes.
     size = height * width * dtype.itemsize
     start = struct.calcsize(_CALIBRATION) + 10
@@ -78,14 +81,16 @@ def _dimension(file: BinaryIO) -> int:
     return size
 
 
-def _element(file: BinaryIO, offset: int) -> tuple[int, int, np.dtype, Metadata]:
+def _element(file: BinaryIO, offset: int) -> tuple[tuple[int, int, np.dtype], Metadata]:
+    """Return an image's height, width and type, and its calibration."""
     file.seek(offset)
     _, across, _, _, down, _ = _unpack(file, _CALIBRATION)
     code, width, height = _unpack(file, "<HII")
     if code not in _TYPES:
         raise MicrographError(f"has pixels of the unknown type {code}; export it as TIFF")
     unit = "m" if across < 1e-4 else "1/m" if across >= 1 else ""
-    return height, width, np.dtype(f"<{_TYPES[code]}"), calibrated(across, down, unit)
+    form = (height, width, np.dtype(f"<{_TYPES[code]}"))
+    return form, calibrated(across, down, unit)
 
 
 def _unpack(file: BinaryIO, form: str) -> tuple:
