@@ -16,8 +16,9 @@ from emdn.io.raw_frames import raw_source
 from emdn.io.source import CUT_SHORT, MicrographError, Source, refuse_if
 
 # As Chris Boothroyd described the format, and as RosettaSciIO reads it.
-_HEADER = "<HHHIIII"  # order, series, version, kind, tags, planned and recorded elements
-_SERIES, _IMAGES = 0x0197, 0x4122
+_FIRST_BYTES = b"II\x97\x01"
+_HEADER = "<HIIII"  # version, kind, kind of tags, planned and recorded elements
+_IMAGES = 0x4122  # the kind; 0x4120 are spectra
 _SHORT_OFFSETS = 0x0210  # up to this version they have 4 bytes, later 8
 _CALIBRATION = "<ddIddI"  # offset, step, element; of columns, then of rows
 _TYPES = {1: "u1", 2: "u2", 3: "u4", 4: "i1", 5: "i2", 6: "i4", 7: "f4", 8: "f8"}
@@ -53,10 +54,9 @@ def sources(path: Path) -> list[Source]:
 
 def _offsets(file: BinaryIO, end: int) -> list[int]:
     """Return where the elements start, of images only."""
-    order, series, version, kind, _, _, count = _unpack(file, _HEADER)
-    refuse_if(
-        (order, series) != (0x4949, _SERIES), "is no SER file; give it its own suffix"
-    )
+    if file.read(4) != _FIRST_BYTES:
+        raise ValueError("not a SER file")
+    version, kind, _, _, count = _unpack(file, _HEADER)
     fault = "holds no image, but spectra; export an image"
     refuse_if(kind != _IMAGES, fault)
     refuse_if(count == 0, "holds no pixels; the acquisition was stopped, take another file")

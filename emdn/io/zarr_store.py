@@ -11,6 +11,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,6 +27,8 @@ _UNPACK = {
     "zlib": imagecodecs.zlib_decode,
     "gzip": imagecodecs.gzip_decode,
     "zstd": imagecodecs.zstd_decode,
+    "bz2": imagecodecs.bz2_decode,
+    "lz4": partial(imagecodecs.lz4_decode, header=True),
 }
 _LARGEST_CHUNK = 512 * 1024**2  # bytes; HyperSpy's have 1 MB, or 100 MB for Dask's arrays
 
@@ -197,6 +200,8 @@ def _json(store: _Store, key: str) -> dict[str, Any]:
 def open_zarr(path: Path) -> Iterator[ZarrGroup]:
     """Open a store, a folder or a ZIP."""
     if path.is_dir():
+        zarr = (path / ".zgroup").is_file()
+        refuse_if(not zarr, "is not a file, nor a folder of Zarr; name a file inside it")
         yield ZarrGroup(_Folder(path), "")
     else:
         with zipfile.ZipFile(path) as file:
