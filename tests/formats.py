@@ -1,12 +1,23 @@
-"""Tiny files of the formats that no library at hand can write, byte by byte."""
+"""Tiny files of every format, and what a message about a file looks like."""
 
+import bz2
+import gzip
 import json
 import struct
 import zipfile
 from pathlib import Path
 
 import h5py
+import imageio.v3 as iio
+import mrcfile
 import numpy as np
+import pytest
+import rsciio.emd
+import rsciio.hspy
+import tifffile
+from hypothesis import HealthCheck, settings
+
+from emdn.io import READABLE, WRITABLE, MicrographError, read_micrograph
 
 # Codes of pixel types: {dtype: (of an image in DM, of a number in DM, of an image in SER)}.
 CODES = {"uint8": (6, 8, 1), "int16": (1, 2, 5), "uint16": (10, 4, 2), "float32": (2, 6, 7)}
@@ -256,3 +267,140 @@ def signal(image, *, pixel_size=1.0, unit="nm", axes=None):
         "learning_results": {},
         "models": {},
     }
+
+
+IMAGE = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1001
+STACK = np.stack([IMAGE, IMAGE // 2])
+NARROW = STACK[..., :3].copy()  # of the shape that a small RGB picture would have
+
+PLAIN = {
+    "metadata": None,
+    "resolution": (2e7, 2e7),
+    "resolutionunit": "CENTIMETER",
+}
+# Each format, written by its own library or by hand: {name: (writer, keeps a pixel size)}.
+# The size written is 0.5 nm.
+BUILDERS = {
+    "imagej.tif": lambda path, image: write_tiff(
+        path, image, imagej=True, resolution=(2, 2), metadata={"unit": "nm"}
+    ),
+    "ome.tif": lambda path, image: write_tiff(
+        path,
+        image,
+        ome=True,
+        metadata={"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "nm"},
+    ),
+    "plain.tif": lambda path, image: write_tiff(path, image, **PLAIN),
+    "big.tiff": lambda path, image: write_tiff(path, image, **PLAIN, bigtiff=True),
+    "tiles.tif": lambda path, image: write_tiff(
+        path,
+        image,
+        tile=(16, 16),
+        compression="zlib",
+        resolution=(5.08e7, 5.08e7),
+        resolutionunit="INCH",
+    ),
+    "lzw.tif": lambda path, image: write_tiff(path, image, **PLAIN, compression="lzw"),
+    "deflate.tif": lambda path, image: write_tiff(
+        path, image, **PLAIN, compression="deflate", predictor=True
+    ),
+    "zstd.tif": lambda path, image: write_tiff(path, image, **PLAIN, compression="zstd"),
+    "a.npy": np.save,
+    "a.mrc": lambda path, image: write_mrc(path, image),
+    "big-endian.mrc": lambda path, image: write_mrc(path, image.astype(">u2")),
+    "a.dm3": lambda path, image: write_dm(path, image, pixel_size=0.5),
+    "a.dm4": lambda path, image: write_dm(path, image, pixel_size=0.5),
+    "a.ser": lambda path, image: write_ser(path, image, pixel_size=5e-10),
+    "velox.emd": lambda path, image: write_velox(path, image, pixel_size=5e-10),
+    "ncem.emd": lambda path, image: rsciio.emd.file_writer(
+        str(path), signal(image, pixel_size=0.5)
+    ),
+    "a.hspy": lambda path, image: rsciio.hspy.file_writer(
+        str(path), signal(image, pixel_size=0.5)
+    ),
+    "a.hdf5": lambda path, image: rsciio.hspy.file_writer(
+        str(path), signal(image, pixel_size=0.5)
+    ),
+}
+# Names that MRC and TIFF have as well, packed or not.
+OTHER_NAMES = {
+    **{f"a{suffix}": "a.mrc" for suffix in (".mrcs", ".st", ".rec", ".map", ".ali")},
+    "a.preali": "a.mrc",
+    "a.mrc.gz": "a.mrc",
+    "a.st.bz2": "a.mrc",
+    "a.tif.gz": "plain.tif",
+    "a.tiff.bz2": "imagej.tif",
+}
+BUILDERS |= {
+    name: lambda path, image, like=like: build_as(like, path, image)
+    for name, like in OTHER_NAMES.items()
+}
+# Pictures hold one image, and JPEG not its numbers.
+ALL_BUILDERS = {
+    **BUILDERS,
+    "a.png": lambda path, image: iio.imwrite(path, image[0]),
+    "a.bmp": lambda path, image: iio.imwrite(path, image[0].astype(np.uint8)),
+    "a.jpg": lambda path, image: iio.imwrite(path, image[0].astype(np.uint8)),
+    "a.jpeg": lambda path, image: iio.imwrite(path, image[0].astype(np.uint8)),
+}
+
+every_readable = pytest.mark.parametrize("suffix", READABLE)
+every_writable = pytest.mark.parametrize("suffix", WRITABLE)
+quick = settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def write_tiff(path, image, **options):
+    tifffile.imwrite(path, image, photometric="minisblack", **options)
+
+
+def write_mrc(path, image):
+    with mrcfile.new(path) as file:
+        file.set_data(image)
+        file.voxel_size = 5.0  # ångströms
+
+
+def build_as(like, path, image):
+    """Write a file like another builder's under a name of its own, packed if it says so."""
+    plain = path.with_name(like)
+    BUILDERS[like](plain, image)
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)
+    path.write_bytes(pack(plain.read_bytes()))
+    plain.unlink()
+
+
+def change(path, changes):
+    """Overwrite bytes of a file, given as {offset: bytes}, negative from the end."""
+    contents = bytearray(path.read_bytes())
+    for offset, new in changes.items():
+        start = offset % len(contents)
+        contents[start : start + len(new)] = new
+    path.write_bytes(contents)
+
+
+def fault_of(path):
+    """Read a file that must be refused, check the form of the message, and return it."""
+    with pytest.raises(MicrographError) as caught:
+        read_micrograph(path)
+    return checked(str(caught.value), path)
+
+
+def checked(message, path):
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert "; " in message, "no remedy"
+    assert len(message) < 400 + len(str(path))
+    return message.removeprefix(f"{path}: ")
+
+
+BAD_IMAGES = {
+    "complex numbers; save their size, np.abs": IMAGE * 1j,
+    "true and false": IMAGE > 3,
+    "no pixels": IMAGE[:0],
+    "array of shape (35,)": IMAGE.ravel(),
+    "array of shape (2, 2, 5, 7)": np.stack([STACK, STACK]),
+    "<U1 values": np.full((5, 7), "a"),
+}

@@ -12,25 +12,21 @@ import numpy as np
 import pytest
 import rsciio.emd
 import rsciio.hspy
-from formats import signal, velox_metadata, write_berkeley, write_velox, write_zspy
+from formats import (
+    fault_of,
+    signal,
+    velox_metadata,
+    write_berkeley,
+    write_velox,
+    write_zspy,
+)
 
-from emdn.io import MicrographError, hdf5, list_images, read_micrograph
+from emdn.io import Metadata, MicrographError, hdf5, list_images, read_micrograph
 from emdn.io.child import DamageError, Limits
 
 IMAGE = np.arange(40 * 60, dtype=np.float32).reshape(40, 60)
 STACK = np.arange(5 * 4 * 6, dtype=np.uint16).reshape(5, 4, 6)
 QUICK = Limits(seconds=1)
-
-
-def fault_of(path):
-    """Read a file that must be refused, and return the fault that is told in one line."""
-    with pytest.raises(MicrographError) as caught:
-        read_micrograph(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert message.isprintable()
-    assert "; " in message, "no remedy"
-    return message.removeprefix(f"{path}: ")
 
 
 def write_hspy(path, image, **told):
@@ -395,6 +391,12 @@ def test_hyperspy_tells_voltage_and_dwell_time(microscope, tmp_path):
     _, metadata = read_micrograph(tmp_path / "a.hspy")
     assert (metadata.voltage, metadata.dwell_time) == (200, 2e-6)
     assert metadata.other["instrument"] == "Titan"
+
+
+@pytest.mark.parametrize("unit", ["", "pixel", "<undefined>"])
+def test_pixels_measured_in_pixels_have_no_size(unit, tmp_path):
+    write_hspy(tmp_path / "a.hspy", IMAGE, unit=unit)
+    assert read_micrograph(tmp_path / "a.hspy")[1] == Metadata()
 
 
 # Zarr

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from formats import CODES, write_dm, write_ser
+from formats import CODES, fault_of, write_dm, write_ser
 
 from emdn.io import MicrographError, list_images, read_micrograph, rosetta
 from emdn.io.child import DamageError, Limits
@@ -15,17 +15,6 @@ STACK = np.stack([IMAGE, IMAGE // 2, IMAGE // 3])
 COMPLEX = (IMAGE * 1j).astype(np.complex64)
 
 every_version = pytest.mark.parametrize("name", ["a.dm3", "a.dm4"])
-
-
-def fault_of(path):
-    """Read a file that must be refused, and return the fault that is told in one line."""
-    with pytest.raises(MicrographError) as caught:
-        read_micrograph(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert message.isprintable()
-    assert "; " in message, "no remedy"
-    return message.removeprefix(f"{path}: ")
 
 
 WRITERS = {"a.dm3": write_dm, "a.dm4": write_dm, "a.ser": write_ser}
