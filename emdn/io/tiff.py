@@ -219,7 +219,8 @@ def _describe(
 ) -> Source:
     series, page = _all_series(tif)[part.series], part.page
     if page.dtype is None:
-        raise ValueError(f"pixels of {page.bitspersample} bits")
+        bits = page.bitspersample
+        raise MicrographError(f"holds numbers of {bits} bits, of no known kind; export it")
     convert, warnings = _numbers(page)
     axes = zip(page.shape, page.axes, strict=True)
     per_page = convert(
@@ -277,7 +278,8 @@ def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator
         convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
-            yield from images if images.ndim == 3 else images[np.newaxis]
+            for image in images if images.ndim == 3 else [images]:
+                yield checked(image)
 
 
 def _pages(

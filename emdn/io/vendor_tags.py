@@ -19,8 +19,6 @@ import tifffile
 
 from emdn.io.metadata import Metadata, calibrated, first_of
 
-Page = tifffile.TiffPage | tifffile.TiffFrame
-
 _TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _VOLTAGES = {"kv": 1.0, "v": 1e-3, "volt": 1e-3}  # kV
 # What damage makes tifffile, which reads a tag when it is asked for, and a parser raise.

@@ -175,7 +175,9 @@ def test_frames_are_the_images_of_the_array(name, tmp_path):
     BUILDERS[name](tmp_path / name, STACK)
     source = open_micrograph(tmp_path / name)
     assert (source.shape, source.dtype) == (STACK.shape, STACK.dtype)
-    np.testing.assert_array_equal(np.stack(list(source.frames())), STACK, strict=True)
+    frames = list(source.frames())
+    assert all(frame.dtype.isnative for frame in frames)
+    np.testing.assert_array_equal(np.stack(frames), STACK, strict=True)
     np.testing.assert_array_equal(source.read(), STACK, strict=True)
 
 

@@ -185,6 +185,17 @@ def test_a_preview_in_colours_does_not_hide_the_image(scale, first, tmp_path):
     np.testing.assert_array_equal(image, U16, strict=True)
 
 
+def test_a_preview_of_unknown_numbers_does_not_hide_the_image(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(U8, metadata=None)
+        file.write(U16, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages.first.tags["BitsPerSample"].valueoffset
+    change(tmp_path / "a.tif", {offset: struct.pack("<H", 48)})
+    with pytest.warns(UserWarning, match="leaves out 'Series 1', which holds numbers of"):
+        np.testing.assert_array_equal(read_micrograph(tmp_path / "a.tif")[0], U16)
+
+
 def test_a_grey_image_in_colours_is_read_though_a_thumbnail_is_grey(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(U8[::4, ::4], photometric="minisblack", metadata=None)
