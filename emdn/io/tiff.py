@@ -24,6 +24,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emdn.io import compressed
+from emdn.io.arrays import unique_names
 from emdn.io.compressed import check_unpacked_size
 from emdn.io.metadata import Metadata, calibrated, first_of
 from emdn.io.source import (
@@ -64,7 +65,7 @@ def sources(path: Path) -> list[Source]:
     with _opened(path) as tif:
         beside, images = companion_metadata(path), _OMEImages(tif)
         parts = _parts(tif)
-        names = _unique([part.name for part in parts])
+        names = unique_names([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
         faults: list[tuple[str, str]] = []
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
@@ -142,17 +143,6 @@ def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]
         size = about.pixel_size and float(f"{about.pixel_size:.3g}")
         groups.setdefault((about.detector, size, about.unit), []).append(number)
     return groups
-
-
-def _unique(names: list[str]) -> list[str]:
-    unique: list[str] = []
-    for name in names:
-        number, candidate = 1, name
-        while candidate in unique:
-            number += 1
-            candidate = f"{name} ({number})"
-        unique.append(candidate)
-    return unique
 
 
 @contextmanager

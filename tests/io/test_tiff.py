@@ -218,8 +218,8 @@ def test_names_of_images_are_unique(tmp_path):
         for step in (1, 2, 4):
             file.write(U16[::step, ::step], metadata={"Name": "scan"})
     names = [source.name for source in list_images(tmp_path / "a.ome.tif")]
-    assert names == ["scan", "scan (2)", "scan (3)"]
-    assert read_micrograph(tmp_path / "a.ome.tif", "scan (3)")[0].shape == (16, 20)
+    assert names == ["scan", "scan 2", "scan 3"]
+    assert read_micrograph(tmp_path / "a.ome.tif", "scan 3")[0].shape == (16, 20)
 
 
 # Numbers as they were meant
