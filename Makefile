@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 # The execution cache of Jupyter Book knows a chapter's text but not what it imports and reads.
-CODE := $(shell cat emdn/*.py emdn/weights/* benchmarks/results/* requirements.lock _config.yml | sha256sum | cut -c1-16)
+CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirements.lock _config.yml | sha256sum | cut -c1-16)
 
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3

@@ -12,14 +12,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from emdn.denoiser import WEIGHTS, Denoiser, load_tensorflow
-from emdn.io import (
-    READABLE,
-    WRITABLE,
-    MicrographError,
-    read_micrograph,
-    write_micrograph,
-)
+from emdn.console import load_tensorflow
+from emdn.denoiser import Denoiser
+from emdn.io import READABLE, WRITABLE, MicrographError, read_micrograph, write_micrograph
+from emdn.weights import WEIGHTS
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -47,7 +43,7 @@ class Dose(StrEnum):
 
 
 class Split(StrEnum):
-    """Part of a folder of micrographs; members mirror `emdn.data.SPLITS`."""
+    """Part of a folder of micrographs; members mirror `emdn.data.corpus.SPLITS`."""
 
     TRAIN = "train"
     VAL = "val"
@@ -155,9 +151,10 @@ def train(
 ) -> None:
     """Train a network by a recipe, or go on with a training in its folder."""
     load_tensorflow()
-    from emdn.recipe import read_recipe
-    from emdn.training import TrainingError, plan, settle_records
-    from emdn.training import train as train_in_folder
+    from emdn.training.dry_run import plan
+    from emdn.training.recipe import read_recipe
+    from emdn.training.run import TrainingError, settle_records
+    from emdn.training.run import train as train_in_folder
 
     try:
         recipe = read_recipe(config, data)
@@ -174,7 +171,7 @@ def train(
 
 
 class Group(StrEnum):
-    """What to group scores by; members mirror `emdn.tables.By`."""
+    """What to group scores by; members mirror `emdn.benchmark.tables.By`."""
 
     SOURCE = "source"
     MODALITY = "modality"
@@ -239,9 +236,11 @@ def benchmark(
     """
     load_tensorflow()
     with _extra("baselines"):
-        from emdn.benchmark import BenchmarkConfig, Methods, read_rows, split_names
-        from emdn.benchmark import benchmark as score
-        from emdn.tables import latex_table, markdown_table, summarise
+        from emdn.benchmark.instances import BenchmarkConfig
+        from emdn.benchmark.methods import Methods, split_names
+        from emdn.benchmark.rows import read_rows
+        from emdn.benchmark.run import benchmark as score
+        from emdn.benchmark.tables import latex_table, markdown_table, summarise
 
     try:
         config = BenchmarkConfig(folder, split.value, instances, crop, seed=seed)
@@ -267,7 +266,7 @@ def curve(
     boxcar: Annotated[int, typer.Option(help="Rows of the log to average over.")] = 5,
 ) -> None:
     """Draw the learning curves of trainings."""
-    from emdn.log import read_log
+    from emdn.training.log import read_log
 
     with _extra("book"):
         from emdn.plots import plot_learning_curves
@@ -309,9 +308,9 @@ def figures(
     """Draw the paper's figures of section 4, and more, from a benchmark."""
     load_tensorflow()
     with _extra("baselines"):
-        from emdn.benchmark import split_names
+        from emdn.benchmark.methods import split_names
     with _extra("book"):
-        from emdn.figures import FigureConfig, write_figures
+        from emdn.benchmark.figures import FigureConfig, write_figures
 
     try:
         config = FigureConfig(

@@ -4,19 +4,12 @@ An image is scaled to [0, 1] once, cut into overlapping tiles, run through the n
 few tiles at a time, put together and returned to its own units.
 """
 
-import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,40 +18,17 @@ from scipy.ndimage import distance_transform_edt
 from emdn.noise import estimate_gain
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
+from emdn.weights import WEIGHTS, Network, load
 
-WEIGHTS = Path(__file__).parent / "weights"
 DOSES = ("auto", "low", "ordinary")
+
 
 # What the network may see: a pixel further out, in units of the image's range, is a
 # defect of the detector, and left as it is would burn a hole into its surroundings.
 DARKEST, BRIGHTEST = -1.0, 2.0
-
 MANY_TILES = 16  # worth a progress bar
-STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
-
 FEWEST, MOST = 1.0, 1e5  # counts at the brightest level that a network may be told
 UNKNOWN = 100.0  # and what it is told of a line of pixels
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network as a function of tiles.
-
-    Parameters
-    ----------
-    run : callable
-        Takes (N, h, w, 1) float32 tiles and (N,) counts, and returns tiles.
-    told : bool
-        Whether it heeds the counts that 1 stands for, with 0 for no counts.
-    """
-
-    run: Callable[[Any, Any], Any]
-    told: bool
-
-    def __call__(self, tiles: NDArray[np.float32], counts: float) -> NDArray[np.float32]:
-        """Return (N, h, w) tiles without their noise."""
-        each = np.full(len(tiles), counts, np.float32)
-        return self.run(tiles[..., np.newaxis], each).numpy()[..., 0]
 
 
 class Denoiser:
@@ -158,12 +128,12 @@ class Denoiser:
             raise ValueError(f"gain must be positive and finite, got {gain}")
         images = _real_images(image)
         filled = np.stack([_fill_defects(each) for each in images])
-        network = load_network(self.model or WEIGHTS / f"{self.dose}.keras")
+        network = load(self.model or WEIGHTS / f"{self.dose}.keras")
         sides = tuple(side + 2 * self.padding for side in filled.shape[1:])
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
         overlap = self.overlap if max(sides) > self.tile_size else 0
         tiling = Tiling.balanced(sides, size=self.tile_size, overlap=overlap)
-        if gain is None and network.told:
+        if gain is None and network.gain_aware:
             gain = _measured_gain(filled)
         with _progress(len(filled) * len(tiling), self.progress) as advance:
             denoised = [
@@ -184,14 +154,14 @@ class Denoiser:
             advance(len(tiling))
             return image.astype(np.float32)
         scaling, counts = (
-            _exposure(image, gain or 0.0) if network.told else (_fit(image), 1.0)
+            _exposure(image, gain or 0.0) if network.gain_aware else (_fit(image), 1.0)
         )
         scaled = np.clip(scaling.apply(image), DARKEST, BRIGHTEST)
         padded = np.pad(scaled, self.padding, mode="reflect")
         output = np.empty(tiling.shape, np.float32)
         for start in range(0, len(tiling), self.batch_size):
             tiles = split(padded, tiling, start, start + self.batch_size)
-            paste(output, network(tiles, counts), tiling, start)
+            paste(output, network(tiles, 1 / counts), tiling, start)
             advance(len(tiles))
         inner = tuple(slice(self.padding, self.padding + side) for side in image.shape)
         denoised = output[inner]
@@ -226,78 +196,9 @@ def _exposure(image: NDArray[np.floating], gain: float) -> tuple[Scaling, float]
     The brightest level becomes 1, and so many counts as the second value says.
     """
     levels, dark = _fit(image), _dark(image)
-    scaling = Scaling(dark, levels.offset + levels.scale - dark)
-    counts = scaling.scale / gain if gain > 0 else MOST
+    scaling = Scaling(dark, levels.offset + levels.span - dark)
+    counts = scaling.span / gain if gain > 0 else MOST
     return scaling, float(np.clip(counts, FEWEST, MOST))
-
-
-@cache
-def load_network(path: Path) -> Network:
-    """Load a Keras file, once in a process, as a function of tiles.
-
-    Parameters
-    ----------
-    path : Path
-        A network of `emdn.model.build_model`, saved by ``model.save``.
-
-    Returns
-    -------
-    Network
-        Its batch normalisations are folded into the convolutions and its graph is compiled.
-    """
-    # TensorFlow takes seconds to import, so it waits until a network is needed.
-    import keras
-    import tensorflow as tf
-
-    from emdn.model import fold_batch_norms
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: does not exist; name a file saved by model.save")
-    if path.parent == WEIGHTS and sha256(path) != shipped_hashes()[path.name]:
-        raise ValueError(
-            f"{path}: is not the file that was released, by its SHA-256; install emdn again"
-        )
-    try:
-        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
-        raise ValueError(f"{path}: is no network saved by model.save") from error
-    folded = fold_batch_norms(model)
-    told = len(model.inputs) > 1
-    tiles, counts = ((None, None, None, 1), (None,))
-    run = tf.function(
-        lambda tiles, counts: folded([tiles, counts] if told else tiles, training=False),
-        input_signature=[tf.TensorSpec(each, tf.float32) for each in (tiles, counts)],
-        autograph=False,
-        jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
-    )
-    return Network(run, told)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def shipped_hashes() -> dict[str, str]:
-    """Return the SHA-256 of the weights that ship, by file name."""
-    lines = (WEIGHTS / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split() for line in lines)}
-
-
-def load_tensorflow() -> ModuleType:
-    """Import TensorFlow without the messages that it prints whatever its log level.
-
-    For programs that own their standard error; a library leaves that to its user.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept = os.dup(STDERR)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), STDERR)
-    try:
-        return import_module("tensorflow")
-    finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
 
 
 def _real_images(image: ArrayLike) -> NDArray[np.floating]:

@@ -27,9 +27,17 @@ import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
+from emdn.files import written_whole
+
 _NM = {"pm": 1e-3, "A": 0.1, "nm": 1.0, "um": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
+
+
 _UNCALIBRATED = {"", "none", "pixel", "pixels", "px", "<undefined>"}
+
+
 _SPELLINGS = {"micron": "um", "microns": "um", "angstrom": "A", "meters": "m"}
+
+
 _CUT_SHORT = "is cut short; copy or save it again"
 
 
@@ -298,6 +306,8 @@ _READERS = {
     ".hspy": partial(_read_rosetta, "hspy"),
     ".hdf5": partial(_read_rosetta, "hspy"),
 }
+
+
 READABLE = tuple(_READERS)
 """Suffixes, in lower case, of the files that `read_micrograph` reads."""
 
@@ -315,27 +325,6 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         fault = f"cannot be {verb} as {path.suffix[1:].upper()} ({reason}); {remedy}"
         raise MicrographError(f"{path}: {fault}") from error
-
-
-@contextmanager
-def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
-    """Give a path to write to, whose file then takes the place of another, or vanishes.
-
-    Parameters
-    ----------
-    path : Path
-        What is to be replaced. Where writing fails, it stays as it was.
-    beside : str
-        Name of the file to write in the same folder; by default with the suffix .part.
-    """
-    temporary = path.with_name(beside) if beside else path.with_suffix(".part")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _by_suffix(table: dict[str, Any], path: Path) -> Any:
@@ -408,6 +397,8 @@ _WRITERS = {
     ".mrc": _write_mrc,
     ".npy": _write_npy,
 }
+
+
 WRITABLE = tuple(_WRITERS)
 """Suffixes, in lower case, of the files that `write_micrograph` writes."""
 

@@ -29,7 +29,8 @@ class HuberisedMSE(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return one loss per image, shape (N,), for images of shape (N, H, W, 1)."""
-        error = self.factor * ops.mean(ops.square(y_true - y_pred), axis=(1, 2, 3))
+        error: Any = ops.mean(ops.square(y_true - y_pred), axis=(1, 2, 3))
+        error = self.factor * error
         # The root has an infinite slope at 0; maximum keeps it out of the branch that is
         # not taken, where `where` would turn it into a gradient of NaN (under XLA, which
         # Keras uses on GPUs; TensorFlow's own kernels happen to return 0).

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from emdn.denoiser import Denoiser
 from emdn.metrics import psnr, ssim
 from emdn.noise import add_shot_noise
-from emdn.plots import as_image, show_images
+from emdn.plots import show_images
 from emdn.scaling import Scaling
+from emdn.spectrum import as_image
 
 SCALES = (5, 10, 25, 50, 100, 250, 500, 1000, 2500)  # counts at the brightest pixel
 WIDE: Any = {"width": "100%", "max_width": "860px"}
@@ -37,7 +38,7 @@ def dose_slider(
     Parameters
     ----------
     clean : (H, W) array
-        A micrograph of high dose in any units, or one made by `emdn.synthetic`. Its
+        A micrograph of high dose in any units, or one of `emdn.specimens.micrographs`. Its
         range is stretched to [0, 1], as the paper does.
     denoise : callable, optional
         Takes counts, (H, W), and returns them without their noise; by default the method
@@ -62,7 +63,7 @@ def dose_slider(
 
     Examples
     --------
-    >>> from emdn.synthetic import lattice
+    >>> from emdn.specimens.micrographs import lattice
     >>> specimen = lattice((64, 64), np.random.default_rng(0))
     >>> slider, pictures = dose_slider(specimen, np.copy, scales=(20, 200)).children
     >>> slider.options, len(pictures.children)

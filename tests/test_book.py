@@ -36,6 +36,4 @@ def test_a_chapter_that_draws_asks_for_its_figures_first(path):
 
 def test_contributors_find_every_script():
     listed = re.findall(r"^\| `(\w+\.py)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
-    assert sorted(listed) == sorted(
-        path.name for path in (ROOT / "benchmarks").glob("*.py")
-    )
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "studies").rglob("*.py"))

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from emdn.cli import app, plan
 from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
-from emdn.log import read_log
 from emdn.metrics import mse
-from emdn.synthetic import KINDS
+from emdn.specimens.micrographs import KINDS
+from emdn.training.log import read_log
 
 runner = CliRunner()
 
@@ -144,7 +144,7 @@ def test_help_has_examples():
 
 RECIPE = """
 data: {folder: nowhere, crop: 16, downsizing: 1, fractions: [0.6, 0.2, 0.2]}
-model: {name: SHALLOW, depth: 3, features: 4}
+model: {name: DNCNN, depth: 3, features: 4}
 schedule:
   - {steps: 4, rate: 1e-3}
   - {steps: 2, rate: 1e-4}
@@ -242,7 +242,7 @@ def test_a_dry_run_tells_where_a_rate_goes_and_counts_averages(
     """The network is told the counts; averages are two more copies of all weights."""
     text = recipe.read_text().replace("rate: 1e-4", "rate: 1e-4, end: 1e-6")
     u_net = "model: {name: UNET, features: [256], blocks: [1]}"
-    text = text.replace("model: {name: SHALLOW, depth: 3, features: 4}", u_net)
+    text = text.replace("model: {name: DNCNN, depth: 3, features: 4}", u_net)
     memories = []
     for share in (0.0, 0.9):
         recipe.write_text(f"{text}averaging: {share}\n")
@@ -270,9 +270,9 @@ def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_
         ("crop: 16", "crops: 16", "data.crops: is no setting; did you mean crop?"),
         ("crop: 16", "crop: 17", "data: crop must be a multiple of 16, got 17"),
         (
-            "SHALLOW",
+            "DNCNN",
             "DEEP",
-            "model: must be one of PAPER, SMALL, TINY, SHALLOW, UNET, got 'DEEP'",
+            "model: must be one of PAPER, SMALL, TINY, DNCNN, UNET, got 'DEEP'",
         ),
         ("batch: 4", "batch: [", "is no YAML file"),
     ],
@@ -315,7 +315,7 @@ def test_a_full_disk_is_one_line_in_a_dry_run_too(
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("emdn.training.write_manifest", refuse)
+    monkeypatch.setattr("emdn.training.run.write_manifest", refuse)
     command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
     assert "No space left on device" in one_line_of(run(*command, "--dry-run"))
 
@@ -352,7 +352,7 @@ def test_help_of_training_has_examples():
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("benchmark", "emdn.benchmark", "baselines"), ("curve", "emdn.plots", "book")],
+    [("benchmark", "emdn.benchmark.run", "baselines"), ("curve", "emdn.plots", "book")],
 )
 def test_what_an_extra_would_bring_is_named(tmp_path, monkeypatch, command, module, extra):
     monkeypatch.setitem(sys.modules, module, None)  # as if an import in it had failed

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import emdn.denoiser as denoiser_module
-from emdn.denoiser import WEIGHTS, Denoiser, load_network, sha256, shipped_hashes
+from emdn.denoiser import Denoiser
 from emdn.metrics import mse, ssim
 from emdn.noise import noisy_pair
-from emdn.synthetic import KINDS, micrograph
+from emdn.specimens.micrographs import KINDS, micrograph
+from emdn.weights import WEIGHTS, load, sha256, shipped_hashes
 
 slowly = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -33,18 +33,19 @@ def tiny_file(tmp_path_factory):
     """Save a network that is not trained, as a user's own file."""
     import keras
 
-    from emdn.model import TINY, build_model
+    from emdn.networks import build
+    from emdn.networks.ede2019 import TINY
 
     keras.utils.set_random_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.keras"
-    build_model(TINY).save(path)
+    build(TINY).save(path)
     return path
 
 
 def noisy_counts(shape=(128, 128), scale=60.0, seed=0):
     rng = np.random.default_rng(seed)
-    noisy, _, scaling = noisy_pair(micrograph(shape, rng), scale, rng)
-    return scaling.invert(noisy)
+    noisy, _, gain = noisy_pair(micrograph(shape, rng), scale, rng)
+    return noisy / np.float32(gain)
 
 
 TRIED = {"auto": (30.0, 300.0, 2500.0), "low": (60.0,), "ordinary": (400.0, 800.0)}
@@ -133,8 +134,8 @@ def test_mean_and_range_are_kept_whatever_the_image(denoiser, image):
 @pytest.mark.parametrize("kind", KINDS)
 def test_mean_counts_are_kept_within_half_a_percent(kind, scale, clip):
     rng = np.random.default_rng(1)
-    noisy, _, scaling = noisy_pair(KINDS[kind]((200, 150), rng), scale, rng)
-    counts = scaling.invert(noisy)
+    noisy, _, gain = noisy_pair(KINDS[kind]((200, 150), rng), scale, rng)
+    counts = noisy / np.float32(gain)
     restored = Denoiser(clip=clip).denoise(counts)
     assert restored.mean(dtype=float) == pytest.approx(counts.mean(dtype=float), rel=0.005)
 
@@ -266,7 +267,7 @@ def test_the_two_dose_ranges_have_weights_of_their_own():
 
 
 def test_weights_are_loaded_once():
-    assert load_network(WEIGHTS / "low.keras") is load_network(WEIGHTS / "low.keras")
+    assert load(WEIGHTS / "low.keras") is load(WEIGHTS / "low.keras")
 
 
 def test_a_network_of_ones_own_is_used(tiny_file):
@@ -327,7 +328,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     damaged = bytearray((tmp_path / "low.keras").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "low.keras").write_bytes(damaged)
-    monkeypatch.setattr(denoiser_module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr("emdn.weights.WEIGHTS", tmp_path)
     with pytest.raises(
         ValueError, match=r"low\.keras: is not the file .* install emdn again"
     ):

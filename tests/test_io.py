@@ -17,7 +17,7 @@ import pytest
 import rsciio.emd
 import rsciio.hspy
 import tifffile
-from formats import CODES, signal, write_dm, write_ser, write_velox
+from helpers.formats import CODES, signal, write_dm, write_ser, write_velox
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps

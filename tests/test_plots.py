@@ -13,12 +13,12 @@ import matplotlib.pyplot as plt
 from emdn.plots import (
     plot_learning_curves,
     plot_spectrum,
-    radial_spectrum,
     scale_bar_length,
     show_error,
     show_images,
     show_tiling,
 )
+from emdn.spectrum import radial_spectrum
 from emdn.tiling import Tiling
 
 

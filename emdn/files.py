@@ -1,0 +1,27 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
+    """Give a path to write to, whose file then takes the place of another, or vanishes.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be replaced. Where writing fails, it stays as it was.
+    beside : str
+        Name of the file to write in the same folder; by default with the suffix .part.
+    """
+    temporary = path.with_name(beside) if beside else path.with_suffix(".part")
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
