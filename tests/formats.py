@@ -358,7 +358,7 @@ def write_tiff(path, image, **options):
 
 
 def write_mrc(path, image):
-    with mrcfile.new(path) as file:
+    with mrcfile.new(path, overwrite=True) as file:
         file.set_data(image)
         file.voxel_size = 5.0  # ångströms
 
