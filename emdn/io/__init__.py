@@ -51,7 +51,8 @@ _MODULES = {
     "raster": (".png", ".jpg", ".jpeg", ".bmp"),
     "npy": (".npy",),
     "mrc": (*_MRC, *(plain + packed for plain in _MRC for packed in _PACKED)),
-    "rosetta": (".dm3", ".dm4", ".ser"),
+    "rosetta": (".dm3", ".dm4"),
+    "ser": (".ser",),
     "hdf5": (".emd", ".hspy", ".hdf5", ".h5", ".zspy"),
 }
 _MODULE_OF = {suffix: name for name, suffixes in _MODULES.items() for suffix in suffixes}
@@ -116,8 +117,9 @@ def list_images(path: str | os.PathLike[str]) -> list[Source]:
     -------
     list of Source
         The one that `read_micrograph` takes first, by this rule: of a TIFF's the largest,
-        by pixels, in grey before in colours, then in the order of the file; of another
-        format's in the order of the file, which for detectors is that of their names.
+        by pixels, in grey before in colours, then in the order of the file; of a Velox
+        file's the first recorded one, in the order of time, then of the detectors' names;
+        of another format's in the order of the file, complex numbers and colours last.
 
     Raises
     ------

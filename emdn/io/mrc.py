@@ -30,7 +30,7 @@ from emdn.io.source import (
 
 HEADER_SIZE = 1024  # bytes
 FOUR_BIT = 101  # two pixels a byte, the first in the lower half
-_MODES = {0: "i1", 1: "i2", 2: "f4", 3: "c4", 4: "c8", 6: "u2", 7: "i4", 12: "f2"}
+_MODES = {0: "i1", 1: "i2", 2: "f4", 3: "c8", 4: "c8", 6: "u2", 7: "i4", 12: "f2"}
 _RGB = 16
 _STANDARD = 20140  # version of the standard of 2014, which made bytes signed
 # IMOD's marks, bytes 152 to 160: https://bio3d.colorado.edu/imod/doc/mrc_format.txt
@@ -173,7 +173,7 @@ def _pixels(fields: Any, head: bytes) -> tuple[int, np.dtype]:
         return FOUR_BIT, np.dtype("u1")
     if mode == _RGB:
         return mode, np.dtype("u1")
-    dtype = np.dtype(_MODES[mode] if mode != 3 else "c8")
+    dtype = np.dtype(_MODES[mode])
     lowest, highest = float(fields["dmin"]), float(fields["dmax"])
     known = lowest < highest
     if mode == 0:

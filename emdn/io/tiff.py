@@ -7,14 +7,16 @@ reads one.
 """
 
 import json
+import math
 import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,6 +42,7 @@ _ONE_FILE = {"is_mmstack": False, "is_ndtiff": False}
 # Bytes of a value of each type that a tag may have, TIFF 6.0 section 2 and BigTIFF.
 _TYPE_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))
 _TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
+_MOST_MIXED = 64  # pages of a series that may be of several detectors
 _MOST_TAGS = 4096  # of a page; tifffile refuses more
 _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}
 _COLOURS = (2, 5, 6, 8, 9, 10)  # RGB, CMYK, YCbCr and three kinds of Lab
@@ -59,33 +62,86 @@ def sources(path: Path) -> list[Source]:
     of pyramids.
     """
     with _opened(path) as tif:
-        beside = companion_metadata(path)
-        images = _OMEImages(tif)
-        whole = [
-            index for index, each in enumerate(tif.series) if not each.keyframe.is_reduced
-        ]
-        names = _unique(
-            [each.name or f"Series {n + 1}" for n, each in enumerate(tif.series)]
-        )
+        beside, images = companion_metadata(path), _OMEImages(tif)
+        parts = _parts(tif)
+        names = _unique([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
-        faults: list[str] = []
-        for index in whole or range(len(tif.series)):
-            series = tif.series[index]
-            metadata = first_of(_metadata(series.keyframe, images.of(index)), beside)
+        faults: list[tuple[str, str]] = []
+        for number, (part, name) in enumerate(zip(parts, names, strict=True)):
+            in_colours = _coloured(part.page)
+            metadata = _metadata(part.page, images.of(part.series))
             try:
-                source = _describe(path, tif, index, names[index], metadata)
+                source = _describe(path, tif, part, name, first_of(metadata, beside))
                 # A preview in colours is found out by its pixels alone.
-                if _coloured(series.keyframe) and len(whole) > 1:
+                if in_colours and len(parts) > 1:
                     next(source.frames())
             except MicrographError as fault:
-                faults.append(f"{names[index]} {fault}")
+                faults.append((name, str(fault)))
                 continue
-            pixels, in_colours = -int(np.prod(source.shape)), _coloured(series.keyframe)
-            found.append(((pixels, in_colours, index), source))
+            found.append(((-math.prod(source.shape), in_colours, number), source))
     if not found:
-        refuse_if(len(faults) == 1, faults[0].removeprefix(f"{names[whole[0]]} "))
-        raise MicrographError("; ".join(faults) or "holds no image; export one as TIFF")
-    return [source for _, source in sorted(found, key=lambda each: each[0])]
+        told = [fault for _, fault in faults] or ["holds no image; export it again"]
+        raise MicrographError("; and ".join(told))
+    first, *rest = [source for _, source in sorted(found, key=lambda each: each[0])]
+    left_out = (f"leaves out {name!r}, which {fault}" for name, fault in faults)
+    return [replace(first, warnings=(*first.warnings, *left_out)), *rest]
+
+
+class _Part(NamedTuple):
+    """An image or stack of a file: a series of pages, or some pages of one."""
+
+    name: str
+    series: int  # its number in the file
+    page: tifffile.TiffPage  # the first, which tells of all
+    numbers: tuple[int, ...] | None = None  # of its pages in the series; None for all
+
+
+def _parts(tif: tifffile.TiffFile) -> list[_Part]:
+    """Return what is in a file, but for overviews that are marked as such."""
+    series = list(enumerate(_all_series(tif)))
+    whole = [each for each in series if not each[1].keyframe.is_reduced]
+    parts = []
+    for index, each in whole or series:
+        name = each.name or f"Series {index + 1}"
+        groups = _groups(each)
+        if len(groups) < 2:
+            parts.append(_Part(name, index, each.keyframe))
+            continue
+        for (detector, *_), numbers in groups.items():
+            page = each.pages[numbers[0]]
+            parts.append(_Part(detector or name, index, page, tuple(numbers)))
+    return parts
+
+
+def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the series of a file, and what tifffile takes for levels of their pyramids.
+
+    It does so with any pages of half a size, marked as reduced or not.
+    """
+    return [
+        level
+        for series in tif.series
+        for level in (series.levels if series.kind == "generic" else [series])
+    ]
+
+
+def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]:
+    """Return the pages of each detector and pixel size that a series mixes.
+
+    A microscope may write the images of its detectors as pages of one size.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    if series.kind != "generic" or not 1 < len(series.pages) <= _MOST_MIXED:
+        return groups
+    for number, page in enumerate(series.pages):
+        if not isinstance(page, tifffile.TiffPage):
+            return {}
+        about = first_of(vendor_metadata(page), _common_metadata(page))
+        if about.detector is None and about.pixel_size is None:
+            return {}
+        size = about.pixel_size and float(f"{about.pixel_size:.3g}")
+        groups.setdefault((about.detector, size, about.unit), []).append(number)
+    return groups
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -104,7 +160,8 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     with compressed.opened(path) as file:
         _check_pages(file)
         packed = path.suffix.lower() in compressed.SUFFIXES
-        with tifffile.TiffFile(file if packed else str(path), **_ONE_FILE) as tif:
+        name = path.stem if packed else None
+        with tifffile.TiffFile(file if packed else path, name=name, **_ONE_FILE) as tif:
             _check_files(tif, path, packed=packed)
             yield tif
 
@@ -140,6 +197,7 @@ def _check_pages(file: IO[bytes]) -> None:
             refuse_if(length > link.size and value + length > size, CUT_SHORT)
         (offset,) = link.unpack(table[-link.size :])
     refuse_if(not seen, "holds no image; export it as TIFF again")
+    file.seek(0)
 
 
 def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
@@ -157,10 +215,9 @@ def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
 
 
 def _describe(
-    path: Path, tif: tifffile.TiffFile, index: int, name: str, metadata: Metadata
+    path: Path, tif: tifffile.TiffFile, part: _Part, name: str, metadata: Metadata
 ) -> Source:
-    series = tif.series[index]
-    page = series.keyframe
+    series, page = _all_series(tif)[part.series], part.page
     if page.dtype is None:
         raise ValueError(f"pixels of {page.bitspersample} bits")
     convert, warnings = _numbers(page)
@@ -170,15 +227,16 @@ def _describe(
     )
     axes = zip(series.shape, series.axes, strict=True)
     others = [length for length, axis in axes if axis not in "YXS"]
+    others = others if part.numbers is None else [len(part.numbers)]
     samples = per_page.shape[:-2] if "S" in page.axes else ()
     stacked = [length for length in (*others, *samples) if length > 1]
     shape = (*stacked, page.imagelength, page.imagewidth)
     check_form(shape, per_page.dtype)
-    check_unpacked_size(int(np.prod(shape)) * page.dtype.itemsize, _stored(tif, series))
+    check_unpacked_size(math.prod(shape) * page.dtype.itemsize, _stored(tif, series))
     compression = _LOSSY.get(page.compression)
     if compression:
         warnings = (*warnings, f"is packed by {compression}, which changed its noise")
-    frames = partial(_frames, path, index)
+    frames = partial(_frames, path, part.series, part.numbers)
     return Source(
         name,
         shape,
@@ -213,19 +271,23 @@ def _read(
     return checked(image)
 
 
-def _frames(path: Path, index: int) -> Iterator[NDArray]:
+def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator[NDArray]:
     with _opened(path) as tif:
-        series = tif.series[index]
-        convert, _ = _numbers(series.keyframe)
-        for pixels in _pages(tif, series):
+        series = _all_series(tif)[index]
+        convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
+        for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
             yield from images if images.ndim == 3 else images[np.newaxis]
 
 
-def _pages(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[NDArray]:
+def _pages(
+    tif: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    numbers: tuple[int, ...] | None,
+) -> Iterator[NDArray]:
     """Yield the pixels of each page, or of what stands for one in a lump of numbers."""
     page = series.keyframe
-    if series.dataoffset is not None:
+    if series.dataoffset is not None and numbers is None:
         # ImageJ writes one page alone, and all images behind each other.
         dtype = np.dtype(tif.byteorder + series.dtype.char)
         size = page.size * dtype.itemsize
@@ -235,11 +297,17 @@ def _pages(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Iterator[
             pixels = tif.filehandle.read_array(dtype, page.size, offset)
             yield pixels.reshape(page.shape)
         return
-    for page in series.pages:
+    for page in series.pages if numbers is None else [series.pages[n] for n in numbers]:
         if page is None:
             raise MicrographError("lacks some of its pages; save it in one file")
         _check_whole(page)
+        file = page.parent.filehandle
+        beside = file.closed  # one of several files
+        if beside:
+            file.open()
         yield page.asarray()
+        if beside:
+            file.close()
 
 
 def _check_whole(page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
@@ -273,7 +341,7 @@ def _numbers(
     if page.photometric == 3 and page.colormap is not None:
         table = _grey_levels(page.colormap)
         if table is None:
-            warnings.append("has a palette of colours; read are its indices")
+            warnings.append("has a palette of colours; the numbers read are its indices")
         elif not np.array_equal(table, np.arange(len(table))):
             steps.append(lambda pixels: table[pixels])
     description = imagej_description(page)
@@ -388,7 +456,7 @@ class _OMEImages:
     """The images that an OME-TIFF's XML describes, by the number of the series."""
 
     def __init__(self, tif: tifffile.TiffFile) -> None:
-        self.series, self.images = tif.series, []
+        self.series, self.images = _all_series(tif), []
         if tif.ome_metadata:
             try:
                 self.images = ElementTree.fromstring(tif.ome_metadata).findall("{*}Image")

@@ -93,22 +93,33 @@ def _zeiss(page: tifffile.TiffPage) -> Metadata:
 
     size, unit = find("ap_image_pixel_size")
     size, unnamed = _number(size), tag.get("", ())
-    if size is None:
-        # Older versions tell only the size of a pixel on a display of 1024, and with all
-        # digits in the fourth number that has no name, in m.
-        on_display, unit = (unnamed[3], "m") if len(unnamed) > 3 else find("ap_pixel_size")
-        size = _number(on_display, 1024 / page.imagewidth)
+    on_display, display_unit = find("ap_pixel_size")
+    if len(unnamed) > 3:
+        on_display, display_unit = unnamed[3], "m"
+    # The fourth number without a name, like the size of this name, is that of a pixel on a
+    # display of 1024. Older versions tell no other, and none tells as many digits.
+    on_display = _number(on_display, 1024 / page.imagewidth)
+    exact = calibrated(on_display, on_display, display_unit)
+    rounded = calibrated(size, size, unit)
+    sizes = (exact, rounded) if _agree(exact, rounded) else (rounded, exact)
     kilovolts, dwell = find("ap_actualkv"), find("dp_dwell_time")
     detector, part = find("dp_detector_type")
-    return calibrated(
-        size,
-        size,
-        unit,
+    facts = calibrated(
+        None,
+        None,
         detector=f"{detector} {part}".strip(),
         voltage=_number(kilovolts[0], _VOLTAGES.get(kilovolts[1].lower(), 1.0)),
         dwell_time=_number(dwell[0], _TIMES.get(dwell[1].lower(), math.nan)),
         other={"microscope": find("sv_serial_number")[0] or None},
     )
+    return first_of(*sizes, facts)
+
+
+def _agree(one: Metadata, other: Metadata) -> bool:
+    """Tell whether two sizes of a pixel differ by no more than rounding."""
+    across, down = (each.pixel_size or math.nan for each in (one, other))
+    same = calibrated(across, down, one.unit or "", other.unit or "")
+    return same.pixel_size is not None
 
 
 def _tescan(page: tifffile.TiffPage) -> Metadata:
