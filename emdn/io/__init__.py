@@ -368,7 +368,7 @@ def write_frames(
     try:
         with _one_line_faults(path, "written", "check the folder, or write float32"):
             beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"
-            with written_whole(path, beside=beside) as temporary:
+            with written_whole(path, beside=beside) as temporary, _told_why_cut_short():
                 WRITERS[path.suffix.lower()].write(
                     temporary, images, shape, dtype, metadata
                 )
@@ -376,6 +376,17 @@ def write_frames(
     except MicrographError:
         if failed:
             raise failed[0] from None
+        raise
+
+
+@contextmanager
+def _told_why_cut_short() -> Iterator[None]:
+    """Name the cause where NumPy only counts what it could not write."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno is None and "requested and" in str(error)
+        refuse_if(full, "cannot be written whole, the disk or a quota is full; free space")
         raise
 
 

@@ -1,6 +1,5 @@
 """What holds for every format alike."""
 
-import bz2
 import gzip
 import os
 import re
@@ -226,11 +225,9 @@ def test_special_files_are_refused_at_once(tmp_path):
     assert "does not exist" in fault_of(tmp_path / "c.mrc")
 
 
-@pytest.mark.parametrize("name", ["b.tif.gz", "b.mrc.bz2"])
-def test_what_unpacks_without_end_is_refused(name, tmp_path):
-    pack = gzip.compress if name.endswith("gz") else bz2.compress
-    (tmp_path / name).write_bytes(pack(bytes(2**24)) * 100)  # 1.7 GB
-    assert "would unpack" in fault_of(tmp_path / name)
+def test_what_unpacks_without_end_is_refused(tmp_path):
+    (tmp_path / "b.mrc.gz").write_bytes(gzip.compress(bytes(2**24)) * 40)  # 0.7 GB
+    assert "would unpack" in fault_of(tmp_path / "b.mrc.gz")
 
 
 def test_the_table_of_formats_names_every_suffix():
