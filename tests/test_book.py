@@ -34,4 +34,6 @@ def test_every_script_is_told_of():
     studies = ROOT / "studies"
     listed = re.findall(r"^\| `([\w/]+\.py)` \|", (studies / "README.md").read_text(), re.M)
     scripts = sorted(str(path.relative_to(studies)) for path in studies.rglob("*.py"))
-    assert sorted(listed) == scripts, "the table of studies/README.md lists each script once"
+    assert sorted(listed) == scripts, (
+        "the table of studies/README.md lists each script once"
+    )
