@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-# Counts up to which the inverse is tabulated; the limit above is off by at most 2e-6 counts.
-LARGEST_TABULATED = 100.0
+LARGEST_TABULATED = 100.0  # counts; the limit for many is off by 2e-6 counts there
 MOST_COUNTS = 400  # 30 deviations above the largest tabulated rate
 
 

@@ -8,7 +8,7 @@ import pytest
 from ipywidgets.embed import embed_data
 
 from emdn.plots import show_images
-from emdn.scaling import Scaling
+from emdn.scaling import to_unit
 from emdn.widgets import dose_slider, slide
 
 SCALES = (20, 200, 2000)
@@ -42,7 +42,7 @@ def test_there_is_a_picture_for_each_scale(box):
 
 @pytest.mark.usefixtures("box")
 def test_the_denoiser_is_given_counts_of_each_scale(seen, micrograph):
-    truth = Scaling.of_range(micrograph).apply(micrograph)
+    truth = to_unit(micrograph)
     for counts, scale in zip(seen, SCALES, strict=True):
         np.testing.assert_array_equal(counts, np.round(counts))
         assert counts.mean() == pytest.approx(scale * truth.mean(), rel=0.05)
@@ -60,7 +60,7 @@ def test_titles_tell_dose_and_scores_in_units_of_the_brightest_pixel(
     monkeypatch.setattr("emdn.widgets.show_images", remember)
     region = np.s_[:8, :8]
     dose_slider(micrograph, lambda noisy: noisy + 7, scales=SCALES, enlarge=region)
-    truth = Scaling.of_range(micrograph).apply(micrograph)
+    truth = to_unit(micrograph)
     for (images, enlarged), scale in zip(shown, SCALES, strict=True):
         (noisy_title, noisy), (title, denoised), (_, clean) = images.items()
         assert noisy_title == f"noisy: {noisy.mean():.3g} counts per pixel"
