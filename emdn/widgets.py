@@ -71,6 +71,8 @@ def dose_slider(
     >>> slider.options, len(pictures.children)
     (('20', '200'), 2)
     """
+    if len(scales) < 2:
+        raise ValueError(f"scales must be two or more, for a slider, got {len(scales)}")
     truth = to_unit(as_image("clean", clean))
     denoise = denoise or Denoiser(progress=False).denoise
     figures = {}
@@ -85,31 +87,11 @@ def dose_slider(
             "truth": truth * scale,
         }
         figures[f"{scale:g}"] = show_images(images, enlarge=enlarge)
-    return slide(figures, "counts at the brightest pixel")
+    return _linked(figures, "counts at the brightest pixel")
 
 
-def slide(figures: Mapping[str, Figure], label: str) -> ipywidgets.VBox:
-    """Show one of several figures, which a slider chooses.
-
-    Parameters
-    ----------
-    figures : mapping of str to Figure
-        Two figures or more, by the values that the slider shows.
-    label : str
-        Name of the values.
-
-    Returns
-    -------
-    ipywidgets.VBox
-        The slider, and a stack of pictures of which it shows one.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two figures.
-    """
-    if len(figures) < 2:
-        raise ValueError(f"a slider needs two figures or more, got {len(figures)}")
+def _linked(figures: Mapping[str, Figure], label: str) -> ipywidgets.VBox:
+    """Return a slider under a label, and a stack of pictures of which it shows one."""
     slider = ipywidgets.SelectionSlider(
         options=list(figures), description=label, layout=WIDE
     )
