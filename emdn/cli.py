@@ -286,7 +286,7 @@ def curve(
     """Draw the learning curves of trainings."""
     from emdn.training.log import read_log
 
-    with _extra("book"):
+    with _extra("plot"):
         from emdn.plots import plot_learning_curves
 
     try:
@@ -327,7 +327,7 @@ def figures(
     load_tensorflow()
     with _extra("baselines"):
         from emdn.benchmark.methods import split_names
-    with _extra("book"):
+    with _extra("plot"):
         from emdn.benchmark.figures import FigureConfig, write_figures
 
     try:

@@ -42,6 +42,9 @@ from scipy.signal import resample
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from emdn.scaling import to_unit
+from emdn.specimens.fields import smooth
+
 Generator = np.random.Generator
 Field = NDArray[np.floating]
 Images = dict[str, Field]  # by source
@@ -245,7 +248,9 @@ def haadf_particles(rng: Generator, number: int) -> Images:
     room = (extent / diameter) ** 2
     count = max(1, rng.poisson(rng.uniform(0.1, 0.5) * room))
     atoms = strewn(rng, extent, diameter, count)
-    film = rng.uniform(20, 200) * (1 + rng.uniform(0, 0.3) * smooth(rng, side, side / 4))
+    film = rng.uniform(20, 200) * (
+        1 + rng.uniform(0, 0.3) * smooth((side, side), rng, side / 2)
+    )
     return {HAADF: counted(rng, atoms, side, pixel, film)}
 
 
@@ -319,7 +324,7 @@ def tiled(
     """
     y, x = np.indices((side, side)) * pixel
     one, other = rng.uniform(0, 2 * np.pi, 2)
-    border = np.cos(other) * y + np.sin(other) * x + 3 * smooth(rng, side, side / 10)
+    border = np.cos(other) * y + np.sin(other) * x + 3 * smooth((side, side), rng, side / 5)
     level = np.quantile(border, rng.uniform(0.25, 0.75))
     if rng.random() < 0.7:
         level = np.inf
@@ -339,15 +344,9 @@ def thickness(rng: Generator, side: int) -> Field:
     wedge = rng.uniform(0.15, 0.6) + rng.uniform(0, 0.6) * slope
     if rng.random() < 0.3:  # vacuum on one side
         wedge *= np.clip(8 * (slope + rng.uniform(0.1, 0.3)), 0, 1)
-        wedge *= np.clip(1 + 2 * slope + 0.3 * smooth(rng, side, side / 10), 0, 1)
-    wedge += rng.uniform(0, 0.05) * smooth(rng, side, side / 5) * (wedge > 0)
+        wedge *= np.clip(1 + 2 * slope + 0.3 * smooth((side, side), rng, side / 5), 0, 1)
+    wedge += rng.uniform(0, 0.05) * smooth((side, side), rng, side / 2.5) * (wedge > 0)
     return np.clip(wedge, 0, 1)
-
-
-def smooth(rng: Generator, side: int, size: float) -> Field:
-    """Draw a smooth field of mean 0 and deviation 1, with blobs of about `size` pixels."""
-    field = gaussian_filter(rng.standard_normal((side, side)), size / 2, mode="wrap")
-    return (field - field.mean()) / field.std()
 
 
 def carbon(rng: Generator, extent: float, height: float) -> Atoms:
@@ -532,7 +531,7 @@ def sheet(rng: Generator, name: str, extent: float) -> Atoms:
 def dirt(rng: Generator, extent: float, below: float) -> Atoms:
     """Return patches of amorphous carbon on a sheet."""
     layer = carbon(rng, extent, rng.uniform(6, 15))
-    field = smooth(rng, 128, 24)
+    field = smooth((128, 128), rng, 48)
     row, column = (np.minimum(layer.positions[:, :2].T / extent, 0.999) * 128).astype(int)
     # Patches get thinner towards their borders.
     room = (field[row, column] - rng.uniform(0.3, 1)) * 20
@@ -659,11 +658,6 @@ def binned(image: Field, factor: int) -> Field:
     """Average an image over squares."""
     height, width = (side // factor for side in image.shape)
     return image.reshape(height, factor, width, factor).mean(axis=(1, 3))
-
-
-def to_unit(image: Field) -> NDArray[np.float32]:
-    """Stretch an image to [0, 1]."""
-    return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
 def specimens(seed: int, kinds: Sequence[str]) -> Iterator[tuple[str, Images]]:
