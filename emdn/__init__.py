@@ -10,9 +10,9 @@ The flow::
 
 The rooms, a small core and six wings, which import along the flow and never back::
 
-    io/            micrographs in and out of files: source, metadata, tiff, vendor_tags, mrc,
-                   raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store, rosetta,
-                   dm_tags, ser, raw_frames, child, write
+    io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
+                   mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
+                   rosetta, dm_tags, ser, raw_frames, child, write
     files          files that are written whole or not at all
     scaling        one affine map per image, between its own units and [0, 1]
     noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
