@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from emdn.io.source import check_unnamed, refuse_if
 
-# Units and names of a spectrum's axis, in lower case.
+# Units of a spectrum's axis, and what its name begins with, in lower case.
 _SPECTRAL_UNITS = {"ev", "kev"}
-_SPECTRAL_NAMES = {"e", "energy", "energy loss", "energyloss", "x-ray energy", "wavelength"}
+_SPECTRAL_NAMES = ("energy", "x-ray energy", "eels", "wavelength")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Axis:
         """Whether neighbours along it differ in energy or wavelength."""
         # HyperSpy writes "[e_V]".
         unit = self.unit.strip(" []").replace("_", "").lower()
-        return unit in _SPECTRAL_UNITS or self.key in _SPECTRAL_NAMES
+        named = self.key == "e" or self.key.startswith(_SPECTRAL_NAMES)
+        return unit in _SPECTRAL_UNITS or named
 
 
 def image_order(axes: Sequence[Axis]) -> tuple[int, ...]:

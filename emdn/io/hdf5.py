@@ -5,6 +5,7 @@ process of its own (`child`), which sends descriptions first and pixels block by
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from emdn.io.arrays import unique_names
 from emdn.io.child import BLOCK, NO_MORE_THAN, Limits, ask
 from emdn.io.metadata import calibrated
-from emdn.io.source import Source, check_form, checked
+from emdn.io.source import Source, check_form, checked, refuse_if
 
 Corner = Sequence[int]
 
@@ -64,6 +65,9 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
         return result
 
     def read() -> NDArray:
+        size, memory = math.prod(shape) * dtype.itemsize, _memory()
+        fault = f"holds {size / 1e9:.0f} GB of pixels, more than this machine's memory"
+        refuse_if(size > memory, f"{fault}; read it image by image")
         return checked(part([0] * len(shape), shape))
 
     def frames() -> Iterator[NDArray]:
@@ -82,6 +86,14 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
 
     metadata = calibrated(**image["facts"])
     return Source(name, shape, dtype, metadata, read, frames)
+
+
+def _memory() -> float:
+    """Return the machine's memory in bytes, infinity where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _pieces(

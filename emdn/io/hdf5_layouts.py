@@ -25,6 +25,8 @@ from emdn.io.zarr_store import ZarrArray, ZarrGroup, open_zarr
 Group = h5py.Group | ZarrGroup
 Array = h5py.Dataset | ZarrArray
 
+# A part of an image means to unpack whole chunks: HDF5's own guess are chunks of 1 MB.
+_LARGEST_CHUNK = 512 * 1024**2  # bytes
 # Zlib packs 1032 bytes into one at most (zlib.net/zlib_tech.html): what declares more
 # than that is a bomb, or lacks its chunks. Small files may lack them: blank images.
 _DENSEST, _SMALL = 1032, 64 * 1024**2
@@ -85,6 +87,9 @@ def _description(found: _Found) -> dict[str, Any]:
     stored = _stored_bytes(array)
     fault = f"declares {nominal:,} bytes of pixels, but holds {stored:,}"
     refuse_if(nominal > _SMALL + _DENSEST * stored, f"{fault}; copy or save it again")
+    chunk = math.prod(array.chunks or (0,)) * array.dtype.itemsize
+    fault = f"has chunks of {chunk:,} bytes; save it again, in chunks of an image or less"
+    refuse_if(chunk > _LARGEST_CHUNK, fault)
     y, x = (axes[index] for index in order[-2:])
     size = {"width": x.scale, "height": y.scale, "unit": x.unit, "height_unit": y.unit}
     return {
@@ -215,9 +220,10 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> float | None:
     """Return a number, also from a text or an array of one."""
     try:
-        return float(_text(value) or value)
+        number = float(_text(value) or value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 # Velox
@@ -234,7 +240,9 @@ def _velox(root: h5py.Group) -> Iterator[_Found]:
         facts = _velox_json(_followed(group, "Metadata"))
         detector = _velox_detector(facts)
         operation = next((label for text, label in computed if key in text), "")
-        name = " of ".join(each for each in (operation, detector) if each)
+        if "Half" in (array.dtype.names or ("",))[0]:
+            operation = "FFT"  # of which Velox stores one half
+        name = " of ".join(dict.fromkeys(each for each in (operation, detector) if each))
         started = _number(_in(facts, "Acquisition", "AcquisitionStartDatetime", "DateTime"))
         place = (bool(operation), started or 0.0, name, key)
         path = f"Data/Image/{key}/Data"
@@ -290,7 +298,7 @@ def _velox_json(dataset: Group | Array | None) -> dict[str, Any]:
     """Return what a JSON text says: that of an image's first frame, or the only one."""
     if not isinstance(dataset, h5py.Dataset):
         return {}
-    size = dataset.size or 0
+    size = dataset.shape[0]
     refuse_if(size > _LONGEST_TEXT, f"has a text of {size:,} bytes; copy it again")
     text = dataset[:, 0].tobytes() if dataset.ndim == 2 else dataset[0]
     told = json.loads(bytes(text).split(b"\0")[0])

@@ -10,7 +10,7 @@ from emdn.io.arrays import unique_names
 from emdn.io.child import NO_MORE_THAN, Limits, ask
 from emdn.io.metadata import calibrated
 from emdn.io.raw_frames import raw_source
-from emdn.io.source import CUT_SHORT, Source, refuse_if
+from emdn.io.source import Source
 
 
 def sources(path: Path, limits: Limits = NO_MORE_THAN) -> list[Source]:
@@ -34,11 +34,9 @@ def sources(path: Path, limits: Limits = NO_MORE_THAN) -> list[Source]:
 def _source(name: str, path: Path, image: dict[str, Any]) -> Source:
     *stack, height, width = image["shape"]
     dtype = np.dtype(image["dtype"])
-    size = height * width * dtype.itemsize
-    count = math.prod(stack)
+    step = max(1, height * width * dtype.itemsize)
     # A damaged side would else shear the image, or show what lies behind it.
-    refuse_if(count * size > image["bytes"], CUT_SHORT)
-    refuse_if(count * size == 0, f"holds no pixels, shape {tuple(image['shape'])}")
-    offsets = [image["offset"] + n * size for n in range(count)]
+    start, end = image["offset"], image["offset"] + image["bytes"]
+    offsets = range(start, start + math.prod(stack) * step, step)
     metadata = calibrated(**image["facts"])
-    return raw_source(name, path, offsets, (height, width), dtype, metadata)
+    return raw_source(name, path, offsets, (height, width), dtype, metadata, end=end)

@@ -21,6 +21,7 @@ _HEADER = "<HIIII"  # version, kind, kind of tags, planned and recorded elements
 _IMAGES = 0x4122  # the kind; 0x4120 are spectra
 _SHORT_OFFSETS = 0x0210  # up to this version they have 4 bytes, later 8
 _CALIBRATION = "<ddIddI"  # offset, step, element; of columns, then of rows
+_BEFORE_PIXELS = struct.calcsize(_CALIBRATION) + 10  # type and sides
 _TYPES = {1: "u1", 2: "u2", 3: "u4", 4: "i1", 5: "i2", 6: "i4", 7: "f4", 8: "f8"}
 _TYPES |= {9: "c8", 10: "c16"}
 _MOST_DIMENSIONS = 16  # of the series: TIA makes lines and maps, 1 and 2
@@ -44,9 +45,8 @@ def sources(path: Path) -> list[Source]:
     metadata = calibrations[0] if same else Metadata()
     # The offsets are those of the elements, whose pixels come behind calibration and sizes.
     size = height * width * dtype.itemsize
-    start = struct.calcsize(_CALIBRATION) + 10
-    gaps = np.diff(offsets)
-    refuse_if(bool((gaps < start + size).any()), "has damaged offsets; copy it again")
+    start = _BEFORE_PIXELS
+    _check_gaps(offsets, start + size)
     pixels = [offset + start for offset in offsets]
     frame = (height, width)
     return [raw_source("image", path, pixels, frame, dtype, metadata, upside_down=True)]
@@ -69,7 +69,15 @@ def _offsets(file: BinaryIO, end: int) -> list[int]:
     refuse_if(map_of_images, fault)
     refuse_if(table + width * count > end, CUT_SHORT)
     file.seek(table)
-    return np.frombuffer(file.read(width * count), f"<u{width}").tolist()
+    offsets = np.frombuffer(file.read(width * count), f"<u{width}").tolist()
+    refuse_if(max(offsets) > end, CUT_SHORT)
+    _check_gaps(offsets, _BEFORE_PIXELS)
+    return offsets
+
+
+def _check_gaps(offsets: list[int], least: int) -> None:
+    overlap = bool((np.diff(offsets) < least).any())
+    refuse_if(overlap, "has damaged offsets; copy it again")
 
 
 def _dimension(file: BinaryIO) -> int:

@@ -140,7 +140,8 @@ class ZarrArray:
         refuse_if(not positive, f"has chunks of {self.chunks}; save it again")
         self.dtype = np.dtype(told["dtype"])
         size = math.prod(self.chunks) * self.dtype.itemsize
-        refuse_if(size > _LARGEST_CHUNK, f"has chunks of {size:,} bytes; save it again")
+        fault = f"has chunks of {size:,} bytes; save it again"
+        refuse_if(size > _LARGEST_CHUNK, fault)
         self._order: Literal["C", "F"] = "F" if told.get("order") == "F" else "C"
         self._fill = told.get("fill_value") or 0
         self._separator = told.get("dimension_separator", ".")

@@ -44,7 +44,14 @@ def write_seeds(folder: Path) -> None:
     import rsciio.emd
     import rsciio.hspy
     import tifffile
-    from formats import signal, write_berkeley, write_dm, write_ser, write_velox, write_zspy
+    from helpers.formats import (
+        signal,
+        write_berkeley,
+        write_dm,
+        write_ser,
+        write_velox,
+        write_zspy,
+    )
 
     grey: dict = {"photometric": "minisblack"}
     size = {"resolution": (2e7, 2e7), "resolutionunit": "CENTIMETER", "metadata": None}
@@ -142,7 +149,7 @@ def cases(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, str,
 def serve(seconds: float) -> None:
     """Read files until there are no more names."""
     from emdn.io import MicrographError, list_images, read_micrograph
-    from emdn.io.child import Limits
+    from emdn.io.child import Limits, ask
 
     # HDF5's endless loops are many: the child's limit is shorter than the default's 30 s.
     for module in ("hdf5", "rosetta"):
@@ -151,6 +158,8 @@ def serve(seconds: float) -> None:
         )
     resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, WORKER_MEMORY))
     warnings.simplefilter("ignore")
+    for name in ("hdf5_layouts", "dm_tags"):  # whose imports take the child seconds
+        ask(f"emdn.io.{name}:_text", "")
     print("ready", flush=True)
     for line in sys.stdin:
         path = Path(line[:-1])
@@ -179,20 +188,22 @@ class Worker:
         self.seconds = seconds
         self.process: subprocess.Popen | None = None
 
-    def _start(self) -> subprocess.Popen:
+    def start(self) -> None:
+        """Start the process, if none runs, and wait until it has imported what it needs."""
+        if self.process is not None:
+            return
         command = [sys.executable, __file__, "--serve", str(self.seconds)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        return process
+        self.process = process
 
     def read(self, path: Path) -> tuple[str, str, int, int]:
         """Return outcome, text, and peak memory of the worker and its child in bytes."""
-        if self.process is None:
-            self.process = self._start()
         process = self.process
+        assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(f"{path}\n")
@@ -279,6 +290,7 @@ def main() -> None:
             path = Path(folder, f"{index}-{name}")
             path.write_bytes(contents)
             worker = workers.pop()
+            worker.start()
             start = time.monotonic()
             found = worker.read(path)
             seconds = time.monotonic() - start
@@ -307,7 +319,7 @@ class Report:
     def __init__(self):
         self.started = time.monotonic()
         self.counts: dict[str, Counter[str]] = {}
-        self.ended: Counter[str] = Counter()
+        self.ended: dict[str, list[str]] = {}
         self.worker = self.child = 0
         self.slowest = (0.0, "")
         self.bad: list[dict[str, str]] = []
@@ -330,7 +342,8 @@ class Report:
         """Count one file: its seed, itself, and what `Worker.read` returned."""
         self.counts.setdefault(name, Counter())[outcome] += 1
         for end in ("took more than", "crashed the library", "needs more memory"):
-            self.ended[end] += end in text
+            if end in text:
+                self.ended.setdefault(end, []).append(case)
         self.worker, self.child = max(self.worker, worker), max(self.child, child)
         self.slowest = max(self.slowest, (round(seconds, 1), case))
         if outcome not in ("ok", "refused"):
@@ -345,10 +358,11 @@ class Report:
             "seconds": round(time.monotonic() - self.started),
             "slowest_file": self.slowest,
             "outcomes": {outcome: total[outcome] for outcome in OUTCOMES},
-            "refused_since_the_child": dict(self.ended),
+            "refused_since_the_child": {k: len(v) for k, v in self.ended.items()},
             "largest_mb": {"worker": self.worker // 10**6, "child": self.child // 10**6},
             "by_format": {name: dict(each) for name, each in sorted(self.counts.items())},
             "bad": self.bad[:100],
+            "ended_in_the_child": {k: v[:100] for k, v in self.ended.items()},
         }
 
 

@@ -233,7 +233,7 @@ def test_what_unpacks_without_end_is_refused(tmp_path):
 
 
 def test_the_table_of_formats_names_every_suffix():
-    table = Path(__file__).parents[2] / "book" / "formats.md"
+    table = Path(__file__).parents[2] / "book" / "tables" / "formats.md"
     rows = table.read_text().splitlines()
     told = {word.strip("`") for row in rows for word in re.findall(r"`\.[\w.]+`", row)}
     plain = {each for each in READABLE if not each.endswith((".gz", ".bz2"))}

@@ -180,6 +180,18 @@ def test_a_velox_file_of_a_camera_is_read(frames, tmp_path):
     assert (metadata.detector, metadata.voltage) == ("BM-Ceta", 200)
 
 
+def test_the_texts_of_a_long_movie_are_not_taken_for_one(tmp_path):
+    write_velox(tmp_path / "a.emd", STACK)
+    with h5py.File(tmp_path / "a.emd", "a") as file:
+        (group,) = file["Data/Image"].values()
+        text = group["Metadata"][:, 0]
+        del group["Metadata"]
+        shape = (60_000, 3000)  # Velox's 60 kB for each of 3000 frames
+        group.create_dataset("Metadata", shape, np.uint8, chunks=(60_000, 1))
+        group["Metadata"][: len(text), 0] = text
+    assert list_images(tmp_path / "a.emd")[0].metadata.detector == "HAADF"
+
+
 def test_the_detector_is_looked_up_where_the_image_does_not_name_it(tmp_path):
     metadata = camera_metadata()
     del metadata["BinaryResult"]["Detector"]
@@ -217,7 +229,8 @@ def test_computed_and_complex_images_come_after_recorded_ones(tmp_path):
     told = {"dataPath": f"/Data/Image/{keys['iDPC']}", "integrationMode": "true"}
     write_operation(path, "SurfaceReconstructionOperation", told)
     found = list_images(path)
-    assert [source.name for source in found[:2]] == ["HAADF", "iDPC of DF4"]
+    names = ["HAADF", "iDPC of DF4", "DPC", "FFT of HAADF"]
+    assert [source.name for source in found] == names
     np.testing.assert_array_equal(found[0].read(), IMAGE[:4, :6])
     np.testing.assert_array_equal(found[1].read(), IMAGE[:4, :6] / 2)
     assert [source.dtype.kind for source in found] == ["f", "f", "c", "c"]
@@ -579,7 +592,17 @@ def test_one_chunk_of_gigabytes_is_refused(tmp_path):
         group = file.create_group("Experiments/bomb")
         group.create_dataset("data", shape, np.uint8, chunks=shape, compression="gzip")
         group["data"].id.write_direct_chunk((0, 0), packed)
-    fault_of(tmp_path / "a.hspy")
+    assert "has chunks of 2,147,483,648 bytes" in fault_of(tmp_path / "a.hspy")
+
+
+def test_what_does_not_fit_into_memory_is_refused_but_described(tmp_path, monkeypatch):
+    write_hspy(tmp_path / "a.hspy", STACK)
+    monkeypatch.setattr("os.sysconf", lambda _: 4)  # pages of 4 bytes, of which 4
+    (source,) = list_images(tmp_path / "a.hspy")
+    with pytest.raises(MicrographError, match="memory; read it image by image"):
+        source.read()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(source.read(), STACK)
 
 
 def whole_file(tmp_path, name):

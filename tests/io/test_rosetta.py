@@ -67,6 +67,21 @@ def test_the_first_image_of_real_numbers_comes_first(name, tmp_path):
 
 
 @every_version
+def test_a_damaged_image_does_not_hide_those_before_it(name, tmp_path):
+    write_dm(tmp_path / name, IMAGE, STACK)
+    contents = (tmp_path / name).read_bytes()
+    at = contents.rindex(struct.pack("<I", 5))
+    damaged = contents[:at] + struct.pack("<I", 2**31 - 1) + contents[at + 4 :]
+    (tmp_path / name).write_bytes(damaged)
+    whole, lost = list_images(tmp_path / name)
+    np.testing.assert_array_equal(whole.read(), IMAGE)
+    with pytest.raises(MicrographError, match="is cut short"):
+        lost.read()
+    with pytest.raises(MicrographError, match="is cut short"):
+        next(iter(lost.frames()))
+
+
+@every_version
 def test_complex_images_and_colours_are_refused(name, tmp_path):
     write_dm(tmp_path / name, COMPLEX, data_type=3)
     assert "complex numbers; save their size" in fault_of(tmp_path / name)
