@@ -39,7 +39,7 @@ from emdn.io.source import (
 from emdn.io.vendor_tags import companion_metadata, vendor_metadata
 
 # tifffile would look for more files of these kinds in the folder.
-_ONE_FILE = {"is_mmstack": False, "is_ndtiff": False}
+_ONE_FILE: dict[str, Any] = {"is_mmstack": False, "is_ndtiff": False}
 # Bytes of a value of each type that a tag may have, TIFF 6.0 section 2 and BigTIFF.
 _TYPE_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))
 _TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
@@ -108,9 +108,9 @@ def _parts(tif: tifffile.TiffFile) -> list[_Part]:
         if len(groups) < 2:
             parts.append(_Part(name, index, each.keyframe))
             continue
-        for (detector, *_), numbers in groups.items():
-            page = each.pages[numbers[0]]
-            parts.append(_Part(detector or name, index, page, tuple(numbers)))
+        for (detector, *_), pages in groups.items():
+            numbers = tuple(number for number, _ in pages)
+            parts.append(_Part(detector or name, index, pages[0][1], numbers))
     return parts
 
 
@@ -126,12 +126,14 @@ def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     ]
 
 
-def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]:
-    """Return the pages of each detector and pixel size that a series mixes.
+def _groups(
+    series: tifffile.TiffPageSeries,
+) -> dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]]:
+    """Return the pages, by number, of each detector and pixel size that a series mixes.
 
     A microscope may write the images of its detectors as pages of one size.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]] = {}
     if series.kind != "generic" or not 1 < len(series.pages) <= _MOST_MIXED:
         return groups
     for number, page in enumerate(series.pages):
@@ -141,7 +143,7 @@ def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]
         if about.detector is None and about.pixel_size is None:
             return {}
         size = about.pixel_size and float(f"{about.pixel_size:.3g}")
-        groups.setdefault((about.detector, size, about.unit), []).append(number)
+        groups.setdefault((about.detector, size, about.unit), []).append((number, page))
     return groups
 
 
@@ -207,7 +209,8 @@ def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
 def _describe(
     path: Path, tif: tifffile.TiffFile, part: _Part, name: str, metadata: Metadata
 ) -> Source:
-    series, page = _all_series(tif)[part.series], part.page
+    series = _all_series(tif)[part.series]
+    page = series.keyframe
     if page.dtype is None:
         bits = page.bitspersample
         raise MicrographError(f"holds numbers of {bits} bits, of no known kind; export it")
@@ -265,7 +268,7 @@ def _read(
 def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator[NDArray]:
     with _opened(path) as tif:
         series = _all_series(tif)[index]
-        convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
+        convert, _ = _numbers(series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
             for image in images if images.ndim == 3 else [images]:
