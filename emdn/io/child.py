@@ -108,7 +108,7 @@ def _end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-# Servers that wait for a question; as many as there were threads that asked at once.
+# Servers that wait for a question: as many as threads asked at once, but one a core.
 _waiting: list[_Server] = []
 
 
@@ -151,7 +151,8 @@ def ask(function: str, *arguments: Any, limits: Limits = NO_MORE_THAN) -> Any:
     except BaseException:  # Ctrl-C as well: the server is still busy
         server.end()
         raise
-    _waiting.append(server)
+    if len(_waiting) < (os.cpu_count() or 1):
+        _waiting.append(server)
     if "fault" in answer:
         raise MicrographError(answer["fault"])
     if "damage" in answer:
