@@ -4,19 +4,12 @@ An image is scaled to [0, 1] once, cut into overlapping tiles, run through the n
 few tiles at a time, put together and returned to its own units.
 """
 
-import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,40 +18,23 @@ from scipy.ndimage import distance_transform_edt
 from emdn.noise import estimate_gain
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
+from emdn.weights import WEIGHTS, Network, load
 
-WEIGHTS = Path(__file__).parent / "weights"
-DOSES = ("auto", "low", "ordinary")
+ShippedWeights = Literal["auto", "low", "ordinary"]
 
-# What the network may see: a pixel further out, in units of the image's range, is a
-# defect of the detector, and left as it is would burn a hole into its surroundings.
+# What the network may see, in units of the image's span. A pixel further out is a defect of
+# the detector, and would burn a hole into its surroundings.
 DARKEST, BRIGHTEST = -1.0, 2.0
 
-MANY_TILES = 16  # worth a progress bar
-STDERR = 2  # the file descriptor that TensorFlow's C++ code writes to
+MANY_TILES = 16  # tiles of an image from which on a progress bar is worth its line
 
-FEWEST, MOST = 1.0, 1e5  # counts at the brightest level that a network may be told
-UNKNOWN = 100.0  # and what it is told of a line of pixels
+STRIDE = 16  # pixels, the largest stride of any network
 
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network as a function of tiles.
-
-    Parameters
-    ----------
-    run : callable
-        Takes (N, h, w, 1) float32 tiles and (N,) counts, and returns tiles.
-    told : bool
-        Whether it heeds the counts that 1 stands for, with 0 for no counts.
-    """
-
-    run: Callable[[Any, Any], Any]
-    told: bool
-
-    def __call__(self, tiles: NDArray[np.float32], counts: float) -> NDArray[np.float32]:
-        """Return (N, h, w) tiles without their noise."""
-        each = np.full(len(tiles), counts, np.float32)
-        return self.run(tiles[..., np.newaxis], each).numpy()[..., 0]
+# Expected counts at the brightest level, beyond which no network was trained by far.
+FEWEST_COUNTS, MOST_COUNTS = 1.0, 1e5
+COUNTS_OF_A_LINE = (
+    100.0  # the same, assumed of a line of pixels, on which no noise is measured
+)
 
 
 class Denoiser:
@@ -66,20 +42,17 @@ class Denoiser:
 
     Parameters
     ----------
-    dose : {"auto", "low", "ordinary"}
-        Network to use: the one for every dose, which is told the noise of an image, or the
-        paper's, which is blind to it, trained for scales of 25 + Exp(75) counts at the
-        brightest pixel or of 200 to 2500.
-    model : path, optional
-        A Keras file to use in place of the weights that ship.
+    weights : {"auto", "low", "ordinary"} or path
+        Weights to use: those for every dose, which are gain-aware, or those of the paper's
+        graph, which is blind, for scales of 25 + Exp(75) counts at the brightest pixel or
+        of 200 to 2500. A path names a Keras file of other weights.
     tile_size : int
         Largest side of a tile in pixels, a multiple of 16. The default holds the paper's
         512 pixels and an overlap around them.
     overlap : int
-        Margin in pixels dropped on each side of a tile; the image is continued by
-        reflection that far. An image that fits into one tile needs none.
-    padding : int
-        Pixels of reflection added around the image besides.
+        Margin in pixels dropped on each side of a tile. A multiple of 16, the largest
+        stride of a network, makes a tile give what the whole image gives. The image is
+        continued by reflection that far. An image that fits into one tile needs no overlap.
     batch_size : int
         Tiles computed at once; memory grows with it.
     clip : bool
@@ -90,7 +63,7 @@ class Denoiser:
     Examples
     --------
     >>> image = np.random.default_rng(0).poisson(50.0, size=(64, 80))
-    >>> noise_remover = Denoiser(dose="low")
+    >>> noise_remover = Denoiser("low")
     >>> restored = noise_remover.denoise(image)
     >>> restored.shape, restored.dtype
     ((64, 80), dtype('float32'))
@@ -100,28 +73,22 @@ class Denoiser:
 
     def __init__(
         self,
-        dose: Literal["auto", "low", "ordinary"] = "auto",
+        weights: ShippedWeights | str | PathLike[str] = "auto",
         *,
-        model: str | PathLike[str] | None = None,
         tile_size: int = 576,
-        overlap: int = 25,
-        padding: int = 0,
+        overlap: int = 32,
         batch_size: int = 2,
         clip: bool = True,
         progress: bool | None = None,
     ) -> None:
-        if dose not in DOSES:
-            raise ValueError(f"dose must be one of {', '.join(DOSES)}, got {dose!r}")
-        if padding < 0:
-            raise ValueError(f"padding must not be negative, got {padding}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if overlap % STRIDE:
+            raise ValueError(f"overlap must be a multiple of {STRIDE}, got {overlap}")
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
-        self.dose = dose
-        self.model = None if model is None else Path(model)
+        self.weights = weights_path(weights)
         self.tile_size = tile_size
         self.overlap = overlap
-        self.padding = padding
         self.batch_size = batch_size
         self.clip = clip
         self.progress = progress
@@ -139,8 +106,8 @@ class Denoiser:
             finite neighbour before the network sees them, and a warning counts them.
         gain : float, optional
             What one electron adds to a pixel, in units of the image; 1 for counts. By
-            default it is measured by `emdn.noise.estimate_gain`; of a stack, the median of
-            its images counts. Blind networks do not need it.
+            default `emdn.noise.estimate_gain` measures it, in each image of a stack anew.
+            Blind networks do not need it.
 
         Returns
         -------
@@ -157,19 +124,16 @@ class Denoiser:
         if gain is not None and not 0 < gain < np.inf:
             raise ValueError(f"gain must be positive and finite, got {gain}")
         images = _real_images(image)
-        filled = np.stack([_fill_defects(each) for each in images])
-        network = load_network(self.model or WEIGHTS / f"{self.dose}.keras")
-        sides = tuple(side + 2 * self.padding for side in filled.shape[1:])
+        network = load(self.weights)
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
-        overlap = self.overlap if max(sides) > self.tile_size else 0
-        tiling = Tiling.balanced(sides, size=self.tile_size, overlap=overlap)
-        if gain is None and network.told:
-            gain = _measured_gain(filled)
-        with _progress(len(filled) * len(tiling), self.progress) as advance:
-            denoised = [
-                self._denoise(each, gain, network, tiling, advance) for each in filled
-            ]
-        return denoised[0] if np.ndim(image) == 2 else np.stack(denoised)
+        overlap = self.overlap if max(images.shape[1:]) > self.tile_size else 0
+        tiling = Tiling.balanced(images.shape[1:], size=self.tile_size, overlap=overlap)
+        denoised = np.empty(images.shape, np.float32)
+        with _progress(len(images) * len(tiling), self.progress) as advance:
+            for number, noisy in enumerate(images):
+                filled = _fill_defects(noisy)
+                denoised[number] = self._denoise(filled, gain, network, tiling, advance)
+        return denoised[0] if np.ndim(image) == 2 else denoised
 
     def _denoise(
         self,
@@ -183,18 +147,20 @@ class Denoiser:
         if image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
-        scaling, counts = (
-            _exposure(image, gain or 0.0) if network.told else (_fit(image), 1.0)
+        if not network.gain_aware:
+            scaling, scaled_gain = _fit(image), 1.0
+        else:
+            measured = _measured_gain(image) if gain is None else gain
+            scaling, scaled_gain = _exposure(image, measured)
+        darkest, brightest = (
+            np.float32(scaling.offset + end * scaling.span) for end in (DARKEST, BRIGHTEST)
         )
-        scaled = np.clip(scaling.apply(image), DARKEST, BRIGHTEST)
-        padded = np.pad(scaled, self.padding, mode="reflect")
-        output = np.empty(tiling.shape, np.float32)
+        scaled = scaling.apply(np.clip(image, darkest, brightest))
+        denoised = np.empty(tiling.shape, np.float32)
         for start in range(0, len(tiling), self.batch_size):
-            tiles = split(padded, tiling, start, start + self.batch_size)
-            paste(output, network(tiles, counts), tiling, start)
+            tiles = split(scaled, tiling, start, start + self.batch_size)
+            paste(denoised, network(tiles, scaled_gain), tiling, start)
             advance(len(tiles))
-        inner = tuple(slice(self.padding, self.padding + side) for side in image.shape)
-        denoised = output[inner]
         if not self.clip:
             return scaling.invert(_match_mean(denoised, scaled))
         denoised = np.clip(denoised, scaled.min(), scaled.max())
@@ -212,92 +178,22 @@ def _dark(image: NDArray[np.floating]) -> float:
     return min(0.0, _fit(image).offset)
 
 
-def _measured_gain(images: NDArray[np.floating]) -> float:
-    """Return the median gain of the images that show one; 0 if there is none."""
-    if min(images.shape[1:]) < 3:  # no noise can be measured on a line of pixels
-        return float(np.ptp(images)) / UNKNOWN
-    gains = np.array([estimate_gain(image - _dark(image)) for image in images])
-    return float(np.median(gains[gains > 0])) if (gains > 0).any() else 0.0
+def _measured_gain(image: NDArray[np.floating]) -> float:
+    """Return the gain that the noise of an image shows; 0 if it has no noise."""
+    if min(image.shape) < 3:  # no noise can be measured on a line of pixels
+        return float(np.ptp(image)) / COUNTS_OF_A_LINE
+    return estimate_gain(image - _dark(image))
 
 
 def _exposure(image: NDArray[np.floating], gain: float) -> tuple[Scaling, float]:
-    """Return what a network that is told the noise works on: no electrons as 0.
+    """Return what a gain-aware network works on, and the gain there.
 
-    The brightest level becomes 1, and so many counts as the second value says.
+    No electrons become 0, and the brightest level becomes 1.
     """
     levels, dark = _fit(image), _dark(image)
-    scaling = Scaling(dark, levels.offset + levels.scale - dark)
-    counts = scaling.scale / gain if gain > 0 else MOST
-    return scaling, float(np.clip(counts, FEWEST, MOST))
-
-
-@cache
-def load_network(path: Path) -> Network:
-    """Load a Keras file, once in a process, as a function of tiles.
-
-    Parameters
-    ----------
-    path : Path
-        A network of `emdn.model.build_model`, saved by ``model.save``.
-
-    Returns
-    -------
-    Network
-        Its batch normalisations are folded into the convolutions and its graph is compiled.
-    """
-    # TensorFlow takes seconds to import, so it waits until a network is needed.
-    import keras
-    import tensorflow as tf
-
-    from emdn.model import fold_batch_norms
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: does not exist; name a file saved by model.save")
-    if path.parent == WEIGHTS and sha256(path) != shipped_hashes()[path.name]:
-        raise ValueError(
-            f"{path}: is not the file that was released, by its SHA-256; install emdn again"
-        )
-    try:
-        model: Any = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
-        raise ValueError(f"{path}: is no network saved by model.save") from error
-    folded = fold_batch_norms(model)
-    told = len(model.inputs) > 1
-    tiles, counts = ((None, None, None, 1), (None,))
-    run = tf.function(
-        lambda tiles, counts: folded([tiles, counts] if told else tiles, training=False),
-        input_signature=[tf.TensorSpec(each, tf.float32) for each in (tiles, counts)],
-        autograph=False,
-        jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
-    )
-    return Network(run, told)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def shipped_hashes() -> dict[str, str]:
-    """Return the SHA-256 of the weights that ship, by file name."""
-    lines = (WEIGHTS / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split() for line in lines)}
-
-
-def load_tensorflow() -> ModuleType:
-    """Import TensorFlow without the messages that it prints whatever its log level.
-
-    For programs that own their standard error; a library leaves that to its user.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept = os.dup(STDERR)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), STDERR)
-    try:
-        return import_module("tensorflow")
-    finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
+    scaling = Scaling(dark, levels.offset + levels.span - dark)
+    counts = scaling.span / gain if gain > 0 else MOST_COUNTS
+    return scaling, 1 / float(np.clip(counts, FEWEST_COUNTS, MOST_COUNTS))
 
 
 def _real_images(image: ArrayLike) -> NDArray[np.floating]:
@@ -333,6 +229,16 @@ def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
         defects, return_distances=False, return_indices=True
     )
     return image[tuple(nearest)]
+
+
+def weights_path(weights: str | PathLike[str]) -> Path:
+    """Return the file of weights that are named by a word or by their path."""
+    names = get_args(ShippedWeights)
+    path = WEIGHTS / f"{weights}.keras" if weights in names else Path(weights)
+    if not path.exists():
+        remedy = f"use {', '.join(names)}, or name a file saved by model.save"
+        raise FileNotFoundError(f"{path}: does not exist; {remedy}")
+    return path
 
 
 def _match_mean(

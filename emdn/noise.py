@@ -46,17 +46,17 @@ class NoisyPair(NamedTuple):
     Parameters
     ----------
     noisy : (H, W) float32 array
-        Counts, brought to [0, 1] by `scaling`.
+        Counts times `gain`, in [0, 1]. The brightest pixel is 1.
     clean : (H, W) float32 array
         The clean image with the mean of `noisy`. It seldom reaches 1 at a low dose, where
         the brightest noisy pixel lies far above the brightest clean one.
-    scaling : Scaling
-        Takes `noisy` back to counts by `scaling.invert(noisy)`.
+    gain : float
+        What one electron adds to a pixel of `noisy`; ``noisy / gain`` are counts.
     """
 
     noisy: NDArray[np.float32]
     clean: NDArray[np.float32]
-    scaling: Scaling
+    gain: float
 
 
 def sample_scale(dose_range: DoseRange, rng: np.random.Generator) -> float:
@@ -126,9 +126,10 @@ def add_shot_noise(
 def noisy_pair(image: NDArray, scale: float, rng: np.random.Generator) -> NoisyPair:
     """Make a noisy image and its truth by the paper's protocol (section 3.1).
 
-    The image is brought to [0, 1], exposed, and the counts are brought to [0, 1] again;
-    the truth is multiplied so that its mean is that of the noisy image. A constant image
-    becomes 0.5, as in the original code.
+    The image is brought to [0, 1], exposed, and the counts are divided by the largest of
+    them, which brings them to [0, 1] again: where the image has its darkest pixel there are
+    no counts. The truth is multiplied so that its mean is that of the noisy image. A
+    constant image is exposed as one of 0.5, as in the original code.
 
     Parameters
     ----------
@@ -142,17 +143,17 @@ def noisy_pair(image: NDArray, scale: float, rng: np.random.Generator) -> NoisyP
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> noisy, clean, scaling = noisy_pair(np.eye(64), scale=100.0, rng=rng)
+    >>> noisy, clean, gain = noisy_pair(np.eye(64), scale=100.0, rng=rng)
     >>> print(noisy.min(), noisy.max(), f"{clean.mean() / noisy.mean():.4f}")
     0.0 1.0 1.0000
     """
     exposed = Scaling.of_range(image).apply(image)
     counts = add_shot_noise(exposed, scale, rng)
-    scaling = Scaling.of_range(counts)
-    noisy = scaling.apply(counts)
+    brightest = max(float(counts.max()), 1.0)  # an image without any counts stays black
+    noisy = counts / np.float32(brightest)
     # In double precision, or the means of large images would differ by rounding alone.
     ratio = noisy.mean(dtype=np.float64) / exposed.mean(dtype=np.float64)
-    return NoisyPair(noisy, (exposed * ratio).astype(np.float32), scaling)
+    return NoisyPair(noisy, (exposed * ratio).astype(np.float32), 1 / brightest)
 
 
 def estimate_gain(image: NDArray) -> float:
@@ -238,7 +239,7 @@ def estimate_scale(image: NDArray) -> float:
     levels = Scaling.fit(image)
     dark = min(0.0, levels.offset)
     gain = estimate_gain(image.astype(np.float64) - dark)
-    brightest = levels.offset + levels.scale - dark
+    brightest = levels.offset + levels.span - dark
     return float(brightest / gain) if gain > 0 else np.inf
 
 

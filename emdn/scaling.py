@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Scaling:
-    """The map `(image - offset) / scale`, and the way back.
+    """The map `(image - offset) / span`, and the way back.
 
     Parameters
     ----------
     offset : float
         Value that becomes 0, in the image's units.
-    scale : float
-        Difference of values that becomes 1; 0 for a constant image, which has no range.
+    span : float
+        Range of grey values that becomes 1; 0 for a constant image, which has no range.
     """
 
     offset: float
-    scale: float
+    span: float
 
     @classmethod
     def of_range(cls, image: NDArray) -> Self:
@@ -33,7 +33,7 @@ class Scaling:
         Examples
         --------
         >>> Scaling.of_range(np.array([[2.0, 4.0], [6.0, 10.0]]))
-        Scaling(offset=2.0, scale=8.0)
+        Scaling(offset=2.0, span=8.0)
         """
         low, high = float(image.min()), float(image.max())
         return cls(low, high - low)
@@ -57,7 +57,7 @@ class Scaling:
         --------
         >>> image = np.array([[2.0, 2.0], [10.0, 10.0], [5.0, 1e6]])
         >>> Scaling.fit(image)
-        Scaling(offset=2.0, scale=8.0)
+        Scaling(offset=2.0, span=8.0)
         """
         values = image.ravel()
         if values.size < 2:
@@ -69,13 +69,25 @@ class Scaling:
 
     def apply(self, image: NDArray) -> NDArray[np.float32]:
         """Return the scaled image; a constant image becomes 0.5 everywhere."""
-        if self.scale == 0:
+        if self.span == 0:
             return np.full(image.shape, 0.5, np.float32)
-        return ((_wide(image) - self.offset) / self.scale).astype(np.float32)
+        return ((_wide(image) - self.offset) / self.span).astype(np.float32)
 
     def invert(self, image: NDArray) -> NDArray[np.float32]:
         """Return a scaled image to the units it came from."""
-        return (_wide(image) * self.scale + self.offset).astype(np.float32)
+        return (_wide(image) * self.span + self.offset).astype(np.float32)
+
+
+def to_unit(image: NDArray) -> NDArray[np.float32]:
+    """Stretch an image to [0, 1] by its own range; a constant image becomes 0.5.
+
+    Examples
+    --------
+    >>> print(to_unit(np.array([[2.0, 4.0], [6.0, 10.0]])))
+    [[0.   0.25]
+     [0.5  1.  ]]
+    """
+    return Scaling.of_range(image).apply(image)
 
 
 def _wide(image: NDArray) -> NDArray:

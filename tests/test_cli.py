@@ -9,11 +9,12 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from emdn.cli import app, plan
+from emdn.batch import plan
+from emdn.cli import app
 from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
-from emdn.log import read_log
 from emdn.metrics import mse
-from emdn.synthetic import KINDS
+from emdn.specimens.micrographs import KINDS
+from emdn.training.log import read_log
 
 runner = CliRunner()
 
@@ -34,7 +35,7 @@ def run(*arguments):
 @pytest.mark.parametrize("suffix", [".tif", ".mrc", ".npy"])
 def test_a_micrograph_becomes_a_denoised_one_of_the_same_shape(noisy, micrograph, suffix):
     output = noisy.with_name(f"denoised{suffix}")
-    result = run("denoise", noisy, "-o", output, "--dose", "low")
+    result = run("denoise", noisy, "-o", output, "--weights", "low")
     assert result.exit_code == 0, result.output
     before, _ = read_micrograph(noisy)
     after, metadata = read_micrograph(output)
@@ -94,19 +95,19 @@ def test_nothing_is_overwritten_without_being_told(noisy):
 
 def test_a_micrograph_is_never_written_over_itself(noisy):
     with pytest.raises(MicrographError, match="name another output"):
-        plan([noisy], noisy, overwrite=True)
+        plan([noisy], noisy)
 
 
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     files = [tmp_path / "a.tif", tmp_path / "a.mrc"]
     with pytest.raises(MicrographError, match="2 inputs would be written there"):
-        plan(files, tmp_path / "out", overwrite=False)
+        plan(files, tmp_path / "out")
 
 
 def test_one_output_file_cannot_take_two_inputs(tmp_path):
     files = [tmp_path / "a.tif", tmp_path / "b.tif"]
     with pytest.raises(MicrographError, match="cannot hold 2 results; name a folder"):
-        plan(files, tmp_path / "out.tif", overwrite=False)
+        plan(files, tmp_path / "out.tif")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -124,7 +125,7 @@ def test_settings_that_cannot_work_are_one_line(noisy):
 
 
 def test_weights_that_cannot_be_read_are_one_line(noisy):
-    result = run("denoise", noisy, "-o", noisy.with_name("o.npy"), "--model", noisy)
+    result = run("denoise", noisy, "-o", noisy.with_name("o.npy"), "--weights", noisy)
     assert result.exit_code == 1
     assert "is no network saved by model.save" in result.stderr
     assert "Traceback" not in result.output
@@ -139,12 +140,15 @@ def test_info_names_versions_devices_and_weights():
 
 
 def test_help_has_examples():
-    assert "emdn denoise noisy.dm4 -o denoised.tif" in run("denoise", "--help").output
+    assert (
+        "emdn denoise noisy.dm4    (writes noisy_denoised.tif)"
+        in run("denoise", "--help").output
+    )
 
 
 RECIPE = """
 data: {folder: nowhere, crop: 16, downsizing: 1, fractions: [0.6, 0.2, 0.2]}
-model: {name: SHALLOW, depth: 3, features: 4}
+model: {name: DNCNN, depth: 3, features: 4}
 schedule:
   - {steps: 4, rate: 1e-3}
   - {steps: 2, rate: 1e-4}
@@ -206,7 +210,7 @@ def test_a_training_on_a_folder_leaves_weights_that_denoise(trained, noisy):
     assert [row["step"] for row in read_log(folder / "log.csv")] == [2, 4, 6]
     output = noisy.with_name("out.tif")
     weights = folder / "denoiser.keras"
-    denoised = run("denoise", noisy, "-o", output, "--model", weights)
+    denoised = run("denoise", noisy, "-o", output, "--weights", weights)
     assert denoised.exit_code == 0, denoised.output
     assert read_micrograph(output)[0].shape == (96, 64)
 
@@ -242,7 +246,7 @@ def test_a_dry_run_tells_where_a_rate_goes_and_counts_averages(
     """The network is told the counts; averages are two more copies of all weights."""
     text = recipe.read_text().replace("rate: 1e-4", "rate: 1e-4, end: 1e-6")
     u_net = "model: {name: UNET, features: [256], blocks: [1]}"
-    text = text.replace("model: {name: SHALLOW, depth: 3, features: 4}", u_net)
+    text = text.replace("model: {name: DNCNN, depth: 3, features: 4}", u_net)
     memories = []
     for share in (0.0, 0.9):
         recipe.write_text(f"{text}averaging: {share}\n")
@@ -270,9 +274,9 @@ def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_
         ("crop: 16", "crops: 16", "data.crops: is no setting; did you mean crop?"),
         ("crop: 16", "crop: 17", "data: crop must be a multiple of 16, got 17"),
         (
-            "SHALLOW",
+            "DNCNN",
             "DEEP",
-            "model: must be one of PAPER, SMALL, TINY, SHALLOW, UNET, got 'DEEP'",
+            "model: must be one of PAPER, SMALL, TINY, DNCNN, UNET, got 'DEEP'",
         ),
         ("batch: 4", "batch: [", "is no YAML file"),
     ],
@@ -315,7 +319,7 @@ def test_a_full_disk_is_one_line_in_a_dry_run_too(
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("emdn.training.write_manifest", refuse)
+    monkeypatch.setattr("emdn.training.run.write_manifest", refuse)
     command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
     assert "No space left on device" in one_line_of(run(*command, "--dry-run"))
 
@@ -352,7 +356,7 @@ def test_help_of_training_has_examples():
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("benchmark", "emdn.benchmark", "baselines"), ("curve", "emdn.plots", "book")],
+    [("benchmark", "emdn.benchmark.run", "baselines"), ("curve", "emdn.plots", "plot")],
 )
 def test_what_an_extra_would_bring_is_named(tmp_path, monkeypatch, command, module, extra):
     monkeypatch.setitem(sys.modules, module, None)  # as if an import in it had failed

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from emdn import synthetic
 from emdn.noise import (
     add_shot_noise,
     check_dose_range,
@@ -15,6 +14,7 @@ from emdn.noise import (
     noisy_pair,
     sample_scale,
 )
+from emdn.specimens import micrographs as synthetic
 
 SPECIMENS = [synthetic.lattice, synthetic.particles, synthetic.membranes, synthetic.film]
 DTYPES = [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64]
@@ -100,7 +100,7 @@ def test_the_same_state_gives_the_same_pair(scale, micrograph):
     other = noisy_pair(micrograph, scale, np.random.default_rng(6))
     np.testing.assert_array_equal(first.noisy, again.noisy)
     np.testing.assert_array_equal(first.clean, again.clean)
-    assert first.scaling == again.scaling
+    assert first.gain == again.gain
     assert (first.noisy != other.noisy).any()
 
 
@@ -114,7 +114,7 @@ def test_the_same_state_gives_the_same_scale():
 @pytest.mark.parametrize("scale", [25.0, 300.0, 2500.0])
 def test_pairs_follow_the_protocol(specimen, scale, rng):
     image = 5 + 300 * specimen((96, 128), rng)
-    noisy, clean, scaling = noisy_pair(image, scale, rng)
+    noisy, clean, gain = noisy_pair(image, scale, rng)
     assert noisy.dtype == clean.dtype == np.float32
     assert noisy.shape == clean.shape == image.shape
     assert (noisy.min(), noisy.max()) == (0, 1)
@@ -125,7 +125,7 @@ def test_pairs_follow_the_protocol(specimen, scale, rng):
     unit = (image - image.min()) / (image.max() - image.min())
     np.testing.assert_allclose(clean, unit * clean.max(), atol=2e-6)
 
-    counts = scaling.invert(noisy)
+    counts = noisy / gain
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
     # Back in counts, mean and variance are those of shot noise again.
     assert counts.mean() == pytest.approx(scale * unit.mean(), rel=0.02)
@@ -143,8 +143,8 @@ def test_the_truth_seldom_reaches_1_at_low_doses(micrograph, rng):
 def test_the_truth_comes_near_1_as_the_dose_grows(micrograph, rng):
     """Its maximum is the counts expected there over the most counts found anywhere."""
     for scale in (25.0, 2500.0, 1e6):
-        noisy, clean, scaling = noisy_pair(micrograph, scale, rng)
-        most = scaling.invert(noisy).max()
+        noisy, clean, gain = noisy_pair(micrograph, scale, rng)
+        most = (noisy / gain).max()
         assert clean.max() == pytest.approx(scale / most, rel=0.02)
     assert clean.max() == pytest.approx(1, abs=0.01)
 
@@ -179,19 +179,26 @@ def test_the_full_range_of_an_integer_does_not_overflow(dtype, rng):
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e5])
 def test_a_constant_image_is_exposed_as_one_half(value, rng):
-    noisy, clean, scaling = noisy_pair(np.full((200, 200), value), 100.0, rng)
-    counts = scaling.invert(noisy)
+    noisy, clean, gain = noisy_pair(np.full((200, 200), value), 100.0, rng)
+    counts = noisy / gain
     assert counts.mean() == pytest.approx(50, rel=0.01)
     assert counts.var() == pytest.approx(50, rel=0.04)
     assert (clean == clean[0, 0]).all()
     assert clean.mean() == pytest.approx(noisy.mean(), rel=1e-5)
 
 
-def test_a_pair_without_electrons_is_one_half():
-    noisy, clean, scaling = noisy_pair(np.eye(4), 1e-9, np.random.default_rng(0))
-    assert (noisy == 0.5).all()
-    assert clean.mean() == 0.5
-    assert (scaling.invert(noisy) == 0).all()
+def test_the_gain_is_that_of_the_counts_even_where_no_pixel_is_dark():
+    """An even image at a scale of 100: the brightest of some 50 counts becomes 1."""
+    noisy, _, gain = noisy_pair(np.ones((64, 64)), 100.0, np.random.default_rng(3))
+    counts = add_shot_noise(np.full((64, 64), 0.5), 100.0, np.random.default_rng(3))
+    assert gain == 1 / counts.max()
+    np.testing.assert_allclose(noisy / gain, counts, rtol=1e-6)
+
+
+def test_a_pair_without_electrons_is_black():
+    noisy, clean, gain = noisy_pair(np.eye(4), 1e-9, np.random.default_rng(0))
+    assert not clean.any()
+    assert (noisy / gain == 0).all()
 
 
 def test_images_are_left_alone(rng, micrograph):

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -101,7 +101,7 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
         raise MicrographError(_printable(f"{path}: {fault}")) from error
 
 
-def _reading(path: Path):
+def _reading(path: Path) -> AbstractContextManager[None]:
     return _one_line_faults(path, "read", "copy it again, or export it as TIFF")
 
 
@@ -368,7 +368,7 @@ def write_frames(
     try:
         with _one_line_faults(path, "written", "check the folder, or write float32"):
             beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"
-            with written_whole(path, beside=beside) as temporary:
+            with written_whole(path, beside=beside) as temporary, _told_why_cut_short():
                 WRITERS[path.suffix.lower()].write(
                     temporary, images, shape, dtype, metadata
                 )
@@ -376,6 +376,17 @@ def write_frames(
     except MicrographError:
         if failed:
             raise failed[0] from None
+        raise
+
+
+@contextmanager
+def _told_why_cut_short() -> Iterator[None]:
+    """Name the cause where NumPy only counts what it could not write."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno is None and "requested and" in str(error)
+        refuse_if(full, "cannot be written whole, the disk or a quota is full; free space")
         raise
 
 

@@ -24,6 +24,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emdn.io import compressed
+from emdn.io.arrays import unique_names
 from emdn.io.compressed import check_unpacked_size
 from emdn.io.metadata import Metadata, calibrated, first_of
 from emdn.io.source import (
@@ -64,7 +65,7 @@ def sources(path: Path) -> list[Source]:
     with _opened(path) as tif:
         beside, images = companion_metadata(path), _OMEImages(tif)
         parts = _parts(tif)
-        names = _unique([part.name for part in parts])
+        names = unique_names([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
         faults: list[tuple[str, str]] = []
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
@@ -144,17 +145,6 @@ def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]
     return groups
 
 
-def _unique(names: list[str]) -> list[str]:
-    unique: list[str] = []
-    for name in names:
-        number, candidate = 1, name
-        while candidate in unique:
-            number += 1
-            candidate = f"{name} ({number})"
-        unique.append(candidate)
-    return unique
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     with compressed.opened(path) as file:
@@ -219,7 +209,8 @@ def _describe(
 ) -> Source:
     series, page = _all_series(tif)[part.series], part.page
     if page.dtype is None:
-        raise ValueError(f"pixels of {page.bitspersample} bits")
+        bits = page.bitspersample
+        raise MicrographError(f"holds numbers of {bits} bits, of no known kind; export it")
     convert, warnings = _numbers(page)
     axes = zip(page.shape, page.axes, strict=True)
     per_page = convert(
@@ -277,7 +268,8 @@ def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator
         convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
-            yield from images if images.ndim == 3 else images[np.newaxis]
+            for image in images if images.ndim == 3 else [images]:
+                yield checked(image)
 
 
 def _pages(

@@ -44,7 +44,14 @@ def write_seeds(folder: Path) -> None:
     import rsciio.emd
     import rsciio.hspy
     import tifffile
-    from formats import signal, write_berkeley, write_dm, write_ser, write_velox, write_zspy
+    from helpers.formats import (
+        signal,
+        write_berkeley,
+        write_dm,
+        write_ser,
+        write_velox,
+        write_zspy,
+    )
 
     grey: dict = {"photometric": "minisblack"}
     size = {"resolution": (2e7, 2e7), "resolutionunit": "CENTIMETER", "metadata": None}

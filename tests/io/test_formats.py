@@ -1,6 +1,5 @@
 """What holds for every format alike."""
 
-import bz2
 import gzip
 import os
 import re
@@ -176,7 +175,9 @@ def test_frames_are_the_images_of_the_array(name, tmp_path):
     BUILDERS[name](tmp_path / name, STACK)
     source = open_micrograph(tmp_path / name)
     assert (source.shape, source.dtype) == (STACK.shape, STACK.dtype)
-    np.testing.assert_array_equal(np.stack(list(source.frames())), STACK, strict=True)
+    frames = list(source.frames())
+    assert all(frame.dtype.isnative for frame in frames)
+    np.testing.assert_array_equal(np.stack(frames), STACK, strict=True)
     np.testing.assert_array_equal(source.read(), STACK, strict=True)
 
 
@@ -226,15 +227,13 @@ def test_special_files_are_refused_at_once(tmp_path):
     assert "does not exist" in fault_of(tmp_path / "c.mrc")
 
 
-@pytest.mark.parametrize("name", ["b.tif.gz", "b.mrc.bz2"])
-def test_what_unpacks_without_end_is_refused(name, tmp_path):
-    pack = gzip.compress if name.endswith("gz") else bz2.compress
-    (tmp_path / name).write_bytes(pack(bytes(2**24)) * 100)  # 1.7 GB
-    assert "would unpack" in fault_of(tmp_path / name)
+def test_what_unpacks_without_end_is_refused(tmp_path):
+    (tmp_path / "b.mrc.gz").write_bytes(gzip.compress(bytes(2**24)) * 40)  # 0.7 GB
+    assert "would unpack" in fault_of(tmp_path / "b.mrc.gz")
 
 
 def test_the_table_of_formats_names_every_suffix():
-    table = Path(__file__).parents[2] / "book" / "formats.md"
+    table = Path(__file__).parents[2] / "book" / "tables" / "formats.md"
     rows = table.read_text().splitlines()
     told = {word.strip("`") for row in rows for word in re.findall(r"`\.[\w.]+`", row)}
     plain = {each for each in READABLE if not each.endswith((".gz", ".bz2"))}

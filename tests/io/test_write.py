@@ -462,3 +462,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(result.stdout))
     assert peaks[1] < peaks[0] + 5000  # kB; all 64 images have 33,000
+
+
+@every_writable
+def test_a_full_disk_is_called_so_and_leaves_nothing_behind(suffix, tmp_path):
+    """A limit on the size of files, in a process of its own, stands for a full disk."""
+    code = """
+import resource, signal, sys
+import numpy as np
+from emdn.io import MicrographError, write_micrograph
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, 99_000))
+noise = np.random.default_rng(0).integers(0, 60_000, (300, 300), np.uint16)
+try:
+    write_micrograph(sys.argv[1], noise)
+except MicrographError as fault:
+    print(fault)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / f"a{suffix}")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    message = checked(result.stdout.strip(), tmp_path / f"a{suffix}")
+    assert "is full; free space" in message or "File too large" in message
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,348 @@
+"""Which micrographs a folder holds, which split each is in, and which are refused."""
+
+import csv
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emdn.files import written_whole
+from emdn.io import READABLE, MicrographError, read_micrograph
+from emdn.noise import DoseRange
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+MOST_LOST = 0.01  # share of files that may be unreadable
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which micrographs to train on, and what becomes of them.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds micrographs of any size and format that `emdn.io` reads, in subfolders or
+        not. A ``manifest.csv`` in it, with columns file, source and, if wanted, split,
+        tells which belong together; without one a source is a subfolder, or else a single
+        file. Subfolders train, val and test are splits.
+    dose_range : {"low", "ordinary", "any"}
+        Distribution of the scale, see `emdn.noise.sample_scale`.
+    crop : int
+        Side of a training crop in pixels, a multiple of 16.
+    downsizing : int
+        Area downsizing of the micrographs, which also averages their noise away.
+    fractions : tuple of 3 float
+        Shares of the micrographs in train, val and test, where nothing else tells.
+    max_noise_to_signal : float, optional
+        Refuse micrographs, in counts, of a noise-to-signal ratio from here on; the paper's
+        is 0.02.
+    min_mean : float, optional
+        Refuse micrographs of a smaller mean; the paper's is 2500 counts.
+    source_exponent : float
+        A source of n micrographs is drawn in proportion to n to this power: 1 draws all
+        micrographs alike, 0 all sources.
+    crops_per_visit : int
+        How many crops are taken from a micrograph before its file is left again. More
+        spare the disk, where the folder is larger than memory.
+    cache : float
+        Memory for micrographs, in GB.
+    scenes : float
+        Share of crops that are of random scenes, see `emdn.specimens.scenes`; in training.
+    augment : bool
+        Change magnification, contrast, brightness and sharpness of training crops at
+        random, see `augmented`.
+    """
+
+    folder: Path = field(metadata={"free": True})
+    dose_range: DoseRange = "low"
+    crop: int = 512
+    downsizing: int = 2
+    fractions: tuple[float, float, float] = (0.66, 0.14, 0.20)
+    max_noise_to_signal: float | None = None
+    min_mean: float | None = None
+    source_exponent: float = 1.0
+    crops_per_visit: int = 4
+    cache: float = field(default=2.0, metadata={"free": True})
+    scenes: float = 0.0
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop < 16 or self.crop % 16:
+            raise ValueError(f"crop must be a multiple of 16, got {self.crop}")
+        if self.downsizing < 1:
+            raise ValueError(f"downsizing must be at least 1, got {self.downsizing}")
+        if self.crops_per_visit < 1:
+            raise ValueError(
+                f"crops_per_visit must be at least 1, got {self.crops_per_visit}"
+            )
+        if not 0 <= self.scenes <= 1:
+            raise ValueError(f"scenes must be a share from 0 to 1, got {self.scenes}")
+        if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1):
+            raise ValueError(f"fractions must be three that add to 1, got {self.fractions}")
+
+
+class Record(NamedTuple):
+    """What the survey found out about one file.
+
+    Parameters
+    ----------
+    file : str
+        Path below the folder.
+    source : str
+        What it shares with other micrographs: a specimen, a session, a repository.
+    split : {"train", "val", "test"}
+        All micrographs of a source are in the same one.
+    height, width : int
+        Pixels, before downsizing; 0 if the file is unreadable.
+    mean : float
+        In the file's units.
+    noise_to_signal : float
+        Mean of the root of the counts over their mean, were the units counts.
+    digest : str
+        Of some of the file's bytes; equal files have equal ones.
+    fault : str
+        Why the file is not used; empty if it is.
+    """
+
+    file: str
+    source: str
+    split: Split
+    height: int = 0
+    width: int = 0
+    mean: float = math.nan
+    noise_to_signal: float = math.nan
+    digest: str = ""
+    fault: str = ""
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the file could not even be read."""
+        return self.height == 0
+
+
+def survey(config: DataConfig, *, seed: int = 0) -> list[Record]:
+    """Read all micrographs of a folder once, split them by source, and judge them.
+
+    Parameters
+    ----------
+    config : DataConfig
+        Names the folder.
+    seed : int
+        Decides which source goes into which split, where no subfolder or manifest does.
+
+    Returns
+    -------
+    list of Record
+        One for each file, in the order of their names, with the fault of each that is
+        refused.
+
+    Raises
+    ------
+    ValueError
+        If there are no micrographs, more than 1 % cannot be read, a source or a file is in
+        two splits, or nothing is left to train on.
+    """
+    records = _assign_splits(_find(config.folder), config.fractions, seed)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        records = list(pool.map(lambda record: _judge(record, config), records))
+    require_few_lost(records)
+    require_disjoint(records)
+    if not any(record.split == "train" and not record.fault for record in records):
+        faults = Counter(record.fault for record in records if record.fault)
+        reason = f"; most are refused: {faults.most_common(1)[0][0]}" if faults else ""
+        raise ValueError(f"{config.folder}: no micrograph is left to train on{reason}")
+    return records
+
+
+def require_few_lost(records: Sequence[Record]) -> None:
+    """Refuse a folder of which more than 1 % cannot be read."""
+    lost = [record for record in records if record.unreadable]
+    if len(lost) > MOST_LOST * len(records):
+        raise ValueError(
+            f"{len(lost)} of {len(records)} micrographs cannot be read, more than "
+            f"{MOST_LOST:.0%}; mend or remove them. The first: {lost[0].fault}"
+        )
+
+
+def require_disjoint(records: Sequence[Record]) -> None:
+    """Refuse a source, or the same file under two names, in more than one split."""
+    for name in ("source", "digest"):
+        first: dict[str, Record] = {}
+        for record in records:
+            key = getattr(record, name)
+            other = first.setdefault(key, record)
+            if key and other.split != record.split:
+                raise ValueError(
+                    f"{other.file} in {other.split} and {record.file} in {record.split} "
+                    f"are of the same {'source' if name == 'source' else 'contents'}; "
+                    "put them into one split"
+                )
+
+
+def describe(records: Sequence[Record]) -> list[str]:
+    r"""Say in a few lines how many micrographs each split has, and which are refused.
+
+    Examples
+    --------
+    >>> records = [Record("a.tif", "a", "train"), Record("b.tif", "b", "val", fault="dim")]
+    >>> print(*describe(records), sep="\n")
+    train: 1 micrographs of 1 sources
+    val: 0 micrographs of 0 sources
+    test: 0 micrographs of 0 sources
+    refused, 1: dim
+    """
+    used = [record for record in records if not record.fault]
+    lines = []
+    for split in SPLITS:
+        sources = [record.source for record in used if record.split == split]
+        lines.append(f"{split}: {len(sources)} micrographs of {len(set(sources))} sources")
+    faults = Counter(record.fault for record in records if record.fault)
+    lines += [f"refused, {count}: {fault}" for fault, count in faults.most_common()]
+    return lines
+
+
+def write_manifest(path: Path, records: Sequence[Record]) -> None:
+    """Write records as a CSV file, whole or not at all."""
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Record._fields)
+        writer.writerows(records)
+
+
+def read_manifest(path: Path) -> list[Record]:
+    """Read what `write_manifest` wrote."""
+    types = {"height": int, "width": int, "mean": float, "noise_to_signal": float}
+    with path.open(newline="") as file:
+        return [
+            Record(**{name: types.get(name, str)(text) for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+def noise_to_signal(counts: NDArray) -> float:
+    """Return the mean shot noise of a micrograph in counts over its mean.
+
+    Where the counts are even, 0.02 are 2500 counts.
+
+    Examples
+    --------
+    >>> noise_to_signal(np.full((8, 8), 2500.0))
+    0.02
+    """
+    mean = counts.mean(dtype=np.float64)
+    noise = np.sqrt(np.maximum(counts, 0)).mean(dtype=np.float64)
+    return float(noise / mean) if 0 < mean < math.inf else math.inf
+
+
+def _find(folder: Path) -> list[tuple[str, str, str]]:
+    """Return file, source and split (or nothing) of each micrograph in a folder."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is no folder; name one that holds micrographs")
+    manifest = folder / "manifest.csv"
+    if manifest.is_file():
+        return _listed(manifest)
+    files = sorted(
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.suffix.lower() in READABLE and path.is_file()
+    )
+    if not files:
+        raise ValueError(
+            f"{folder}: holds no micrograph; files end in {' '.join(READABLE)}"
+        )
+    return [_placed(file) for file in files]
+
+
+def _placed(file: Path) -> tuple[str, str, str]:
+    """Read split and source off a path: [split/][source/].../name."""
+    split = file.parts[0] if file.parts[0] in SPLITS and len(file.parts) > 1 else ""
+    inner = file.relative_to(split) if split else file
+    source = inner.parts[0] if len(inner.parts) > 1 else file.as_posix()
+    return file.as_posix(), source, split
+
+
+def _listed(manifest: Path) -> list[tuple[str, str, str]]:
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "source"} <= rows[0].keys():
+        raise ValueError(f"{manifest}: must have columns file and source, and a row a file")
+    for row in rows:
+        if row.get("split") not in (*SPLITS, None, ""):
+            raise ValueError(
+                f"{manifest}: split must be one of {' '.join(SPLITS)}, got {row['split']!r}"
+            )
+    return sorted((row["file"], row["source"], row.get("split") or "") for row in rows)
+
+
+def _assign_splits(
+    files: Sequence[tuple[str, str, str]], fractions: Sequence[float], seed: int
+) -> list[Record]:
+    """Give each source that has no split the one that lacks most."""
+    sizes = Counter(source for _, source, split in files if not split)
+    names = sorted(sizes)
+    order = np.random.default_rng(seed).permutation(len(names))
+    wanted = np.array(fractions) * sizes.total()
+    splits: dict[str, Split] = {}
+    for name in (names[index] for index in order):
+        lacking = int(np.argmax(wanted))
+        splits[name] = SPLITS[lacking]
+        wanted[lacking] -= sizes[name]
+    return [
+        Record(file, source, split or splits[source])  # type: ignore[arg-type]
+        for file, source, split in files
+    ]
+
+
+def _judge(record: Record, config: DataConfig) -> Record:
+    """Read a file once; return its record with what was found."""
+    path = config.folder / record.file
+    try:
+        image, _ = read_micrograph(path)
+    except MicrographError as error:
+        return record._replace(fault=str(error))
+    height, width = image.shape[-2:]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities get a fault below
+        mean, ratio = float(image.mean(dtype=np.float64)), noise_to_signal(image)
+    found = record._replace(
+        height=height,
+        width=width,
+        mean=mean,
+        noise_to_signal=ratio,
+        digest=_digest(path),
+    )
+    return found._replace(fault=_fault(found, image, config))
+
+
+def _fault(record: Record, image: NDArray, config: DataConfig) -> str:
+    """Return why a readable micrograph is not used, or nothing."""
+    if not math.isfinite(record.mean):
+        return "holds NaN or infinities"
+    if min(record.height, record.width) // config.downsizing < config.crop:
+        return f"smaller than a crop of {config.crop} after downsizing"
+    if image.min() == image.max():
+        return "constant"
+    if config.min_mean is not None and record.mean < config.min_mean:
+        return f"mean below {config.min_mean:g}"
+    limit = config.max_noise_to_signal
+    if limit is not None and record.noise_to_signal >= limit:
+        return f"noise-to-signal not below {limit:g}"
+    return ""
+
+
+def _digest(path: Path, size: int = 1 << 16) -> str:
+    """Return a hash of a file's length and of some bytes from its middle."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, (length - size) // 2))
+        return hashlib.blake2b(
+            file.read(size) + str(length).encode(), digest_size=12
+        ).hexdigest()

@@ -1,0 +1,89 @@
+"""Train the paper's graph and a U-Net for an equal time on one core, for low doses.
+
+    taskset -c 0 python studies/paper/equal_time.py runs/data-2 runs/equal_time --minutes 7
+
+The first folder is that of `studies/corpus/gather.py`. Each network has the
+learning rate and the precision of its own recipe, and the same crops; the number of steps
+is what the time allows, measured at the beginning. In so short a training a running average
+of the weights would lag behind, so there is none. What is finished is not repeated.
+`training_logs.py` draws the curves.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+from emdn.data.corpus import survey
+from emdn.data.pipeline import pairs
+from emdn.data.sampler import Sampler
+from emdn.networks.ede2019 import SMALL
+from emdn.networks.unet import UNET
+from emdn.training.recipe import RECIPES, Phase, TrainingConfig, read_recipe
+from emdn.training.run import train
+from emdn.training.step import Trainer
+
+STEPS_TO_TIME, VALIDATIONS = 40, 16
+
+
+def networks(folder: Path) -> dict[str, TrainingConfig]:
+    """Return the recipes to fit into the time, by name."""
+    recipe = read_recipe(RECIPES / "any-dose.yml", folder)
+    data = replace(recipe.data, dose_range="low")
+    told = replace(recipe, data=data, averaging=0.0, dose_exponent=0.0)
+    rates = read_recipe(RECIPES / "blind-low.yml", folder).schedule
+    return {
+        "paper-blind": replace(told, model=SMALL, schedule=rates, precision="float32"),
+        "u-net-blind": replace(told, model=replace(UNET, stabilised=False)),
+        "u-net-told": told,
+    }
+
+
+def seconds_per_step(recipe: TrainingConfig) -> float:
+    """Measure some steps of a training and the making of their pairs."""
+    trainer, sampler = Trainer(recipe), Sampler(survey(recipe.data), recipe.data)
+    batches = iter(pairs(sampler, recipe.batch))
+    for _ in range(STEPS_TO_TIME):  # compiles, and empties the queue of pairs
+        float(trainer.step(batches, 0)[0])
+    begun = time.perf_counter()
+    for _ in range(STEPS_TO_TIME):
+        float(trainer.step(batches, 0)[0])
+    return (time.perf_counter() - begun) / STEPS_TO_TIME
+
+
+def lasting(recipe: TrainingConfig, minutes: float) -> TrainingConfig:
+    """Return a recipe for as many steps as fit into the time."""
+    steps = int(60 * minutes / seconds_per_step(recipe))
+    rate, warm_up = recipe.schedule[-1].rate, steps // 40
+    return replace(
+        recipe,
+        schedule=(Phase(warm_up, rate / 100, rate), Phase(steps - warm_up, rate, 1e-6)),
+        freeze_batch_norm=steps // 3,
+        validate_every=steps // VALIDATIONS,
+        log_every=steps // VALIDATIONS,
+    )
+
+
+def main() -> None:
+    """Train what is not finished."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of micrographs")
+    parser.add_argument("runs", type=Path, help="folder for the trainings")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of each training")
+    arguments = parser.parse_args()
+    for name, recipe in networks(arguments.data).items():
+        run = arguments.runs / name
+        if (run / "denoiser.keras").is_file():
+            continue
+        if train(lasting(recipe, arguments.minutes), run) is None:
+            raise SystemExit(f"interrupted; remove {run} and start again")
+
+
+if __name__ == "__main__":
+    main()
