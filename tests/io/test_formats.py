@@ -12,7 +12,7 @@ import pytest
 import rsciio.emd
 import rsciio.hspy
 import tifffile
-from formats import (
+from helpers.formats import (
     ALL_BUILDERS,
     BUILDERS,
     IMAGE,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rsciio.emd
 import rsciio.hspy
-from formats import (
+from helpers.formats import (
     fault_of,
     signal,
     velox_metadata,

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import tifffile
-from formats import IMAGE, PLAIN, STACK, change, checked, fault_of, write_tiff
+from helpers.formats import IMAGE, PLAIN, STACK, change, checked, fault_of, write_tiff
 
 from emdn.io import Metadata, MicrographError, list_images, read_micrograph
 

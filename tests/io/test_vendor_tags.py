@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from formats import IMAGE
+from helpers.formats import IMAGE
 from PIL import Image
 
 from emdn.io import Metadata, list_images, read_micrograph
