@@ -10,7 +10,9 @@ The flow::
 
 The rooms, a small core and six wings, which import along the flow and never back::
 
-    io             micrographs in and out of files, and what a file tells of them
+    io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
+                   mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
+                   rosetta, dm_tags, ser, raw_frames, child, write
     files          files that are written whole or not at all
     scaling        one affine map per image, between its own units and [0, 1]
     noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
@@ -23,6 +25,7 @@ The rooms, a small core and six wings, which import along the flow and never bac
     plots          figures of images, errors, tilings, spectra and learning curves
     widgets        a slider through doses
     console        progress bars, and a quiet TensorFlow
+    batch          many files, one after the other: what is written where
     cli            the command line
     specimens/     micrographs by formula: fields, micrographs, scenes
     networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference

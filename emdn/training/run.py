@@ -43,7 +43,7 @@ from emdn.training.log import Log
 from emdn.training.recipe import TrainingConfig
 from emdn.training.step import Trainer, choose_strategy, cluster
 
-WEIGHTS = "denoiser.keras"  # what a finished run leaves, for `Denoiser(model=...)`
+WEIGHTS = "denoiser.keras"  # what a finished run leaves, for `Denoiser(...)`
 
 
 class TrainingError(RuntimeError):
