@@ -2,8 +2,9 @@
 
     python studies/weights/cards.py
 
-Reads what `publish_results.py` wrote of the test split and of the validation split. The
-scores must be of the weights that ship: their hashes are compared.
+Reads what `studies/paper/publish.py` wrote of the test split and of the validation split,
+and the facts in `emdn/weights/cards.yml`. The scores must be of the weights that ship:
+their hashes are compared.
 """
 
 import json
@@ -12,33 +13,19 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-import keras
+import yaml
 
 from emdn.benchmark.methods import NETWORK, NETWORKS
 from emdn.benchmark.rows import RESULTS, Row, read_about, read_rows
 from emdn.benchmark.tables import Summary, summarise
 from emdn.networks.inference import count_macs
-from emdn.weights import WEIGHTS, shipped_hashes
+from emdn.weights import WEIGHTS, read_model, shipped_hashes
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "studies" / "results"
 SHOWN = (*NETWORKS, "unfiltered", "Gaussian", "Wiener", "Chambolle TV", "Gaussian, told")
 SHOWN += ("NL means, stabilised", "wavelet, stabilised")
 SHOWN += ("BM3D, stabilised", "FFDNet, stabilised", "r_em")
-HISTORY = """
-The test split was scored three times by *emdn*. The mean of the first two parts of the
-training had {first}.
-At ordinary dose FFDNet was better, most of all on micrographs with a grain of their own,
-which little in the training had taught it to keep. The third part does; it was chosen on
-the validation split, but the test split had its share in the idea. It had
-{second}.
-On some of the ordinary instances its error was more than 5 % above that of the network
-that is told the noise, since the gain was measured too high, again on micrographs with
-grain. The training split shows the same, and on it the rule was mended for grain that is
-not white; the weights stayed. {deceived:.1f} % are left: white grain cannot be told from
-shot noise.
-(`studies/results/test_first_run.json`, `test_second_run.json`)
-"""
 TOLD = NETWORKS[1]  # the same network, told the noise
 ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
 DETAIL = "MSE of membranes, % of the noisy image's"
@@ -47,47 +34,8 @@ START, END = (
     "<!-- scores: written by studies/weights/cards.py -->",
     "<!-- end of scores -->",
 )
-
-LOW = "scales of 25 + Exp(75) counts at the brightest pixel, 25 to some 300"
-ORDINARY = "scales of 200 to 2500 counts at the brightest pixel"
-GRAPHS = {"auto": "UNET", "low": "SMALL", "ordinary": "SMALL"}
-DOSES = {
-    "auto": "scales of 25 to 2500 counts at the brightest pixel",
-    "low": LOW,
-    "ordinary": ORDINARY,
-}
-RECIPES = {
-    "auto": """\
-`recipes/any-dose.yml`: 30,300 steps of 8 crops of 128 x 128 pixels, bfloat16, 97
-  minutes on two shared cores; `recipes/any-dose-2.yml`: 15,300 steps of 6 crops of 192 x
-  192 pixels, 53 minutes, with simulations; from the mean of the weights of both,
-  `recipes/any-dose-3.yml`: 6800 steps of 8 crops of 128 x 128 pixels, 25 minutes, with
-  grain in the truths. Huberised MSE, Adam, cosines of learning rates, averaged weights.""",
-    "low": """\
-`recipes/blind-low.yml`: 9200 steps of 4 crops of 192 x 192 pixels from random weights,
-  67 minutes on one core. Huberised MSE, Adam, a cosine of learning rates, averaged
-  weights, batch normalisations frozen from step 500 on.""",
-    "ordinary": """\
-`recipes/blind-ordinary.yml`: 6200 steps of 4 crops of 192 x 192 pixels from the
-  low-dose weights, 43 minutes on one core. Huberised MSE, Adam, a cosine of learning
-  rates, averaged weights, batch normalisations frozen.""",
-}
-DATA = """\
-47 micrographs, half of them one series of coatings in backscattered SEM, others
-  SEM and TEM of axons and cortex, TEM of polymer networks and atomic STEM, from the open
-  repositories nasa/pretrained-microscopy-models (MIT), axondeepseg/data_axondeepseg_sem
-  (MIT), saalfeldlab/render (GPL-2.0), owuordickson/structural-gt (GPL-3.0) and
-  sdfunni/SingleOrigin (GPL-3.0). No micrograph is part of this project. Eighteen
-  photographs that scikit-image and scikit-learn ship
-  (`studies/corpus/gather.py`); {simulations} simulations of STEM and HRTEM,
-  most of them by multislice (`studies/corpus/simulate.py`); for 35 % of crops,
-  random scenes of `emdn.specimens.scenes`."""
-SIMULATIONS = {"auto": "from the second part on, 100", "low": "100", "ordinary": "100"}
-TELLS = {
-    "auto": "It is told the noise, which `Denoiser` measures unless it is given the gain.",
-    "low": "It is told nothing.",
-    "ordinary": "It is told nothing.",
-}
+FACTS = yaml.safe_load((WEIGHTS / "cards.yml").read_text())
+"""What each card tells that no file of scores does."""
 
 FAILURES = """\
 Of specimens at {scale:.0f} counts at the brightest pixel, the mean of {exposures} exposures
@@ -108,19 +56,14 @@ that is told the noise):
 ![Noisy, denoised and true specimens](../../studies/results/failures_{dose}.png)
 
 Texture as fine and as weak as the noise is smoothed away. Of noise that is not shot noise,
-{deceived}
+{other_noise}
 A second exposure that is denoised by itself tells what is in the specimen."""
-DECEIVED = {
-    "auto": "or of a gain told or measured wrong, grain is left, or texture taken off.",
-    "low": "grain is left, or texture taken off.",
-    "ordinary": "grain is left, or texture taken off.",
-}
 CARD = """\
 # Model card: {file}
 
-- **Network**: `{network}` of `emdn.networks`, {parameters:,} trainable parameters,
-  {macs:.2f} GMAC for 512 x 512 pixels. {tells}
-- **Meant for**: shot noise at {dose}.
+- **Network**: `{network}`, {parameters:,} trainable parameters, {macs:.2f} GMAC
+  for 512 x 512 pixels. {gain}
+- **Meant for**: shot noise at {doses}.
   It knows no other noise: no detector blur, no scan distortion, no noise that binning or
   compression correlated.
 - **Recipe**: {recipe}
@@ -187,8 +130,8 @@ def results(split: str) -> tuple[list[Row], dict]:
     return read_rows(path), about
 
 
-def history() -> str:
-    """Return what earlier runs on the test split found."""
+def history(text: str) -> str:
+    """Return a text with the scores of earlier runs on the test split."""
     rows, _ = results("test")
     scores = {(row.method, row.dose_range, row.instance): row.mse for row in rows}
     deceived = [
@@ -196,7 +139,7 @@ def history() -> str:
         for (method, dose, instance), mse in scores.items()
         if method == NETWORK and dose == "ordinary"
     ]
-    return HISTORY.format(
+    return text.format(
         first=earlier("first"),
         second=earlier("second"),
         deceived=100 * sum(deceived) / len(deceived),
@@ -213,7 +156,7 @@ def earlier(run: str) -> str:
 
 
 def failure_section(name: str) -> str:
-    """Return what `failure_pictures.py` measured of a network and of a filter."""
+    """Return what `studies/weights/failures.py` measured of a network and of a filter."""
     report = json.loads((STUDIES / "failures.json").read_text())
     dose = "low" if name == "auto" else name
     own = report[dose][NETWORK if name == "auto" else "emdn, blind"]
@@ -239,27 +182,26 @@ def failure_section(name: str) -> str:
             f"{share:.0f} % ({rival[DETAIL][at]:.0f} %)" for at, share in detail
         ),
         detail_scales=", ".join(at.removesuffix(" counts") for at, _ in detail) + " counts",
-        deceived=DECEIVED[name],
+        other_noise=FACTS[name]["other_noise"],
     )
 
 
 def write_card(name: str) -> None:
     """Write the card of one weight file beside it."""
-    path = WEIGHTS / f"{name}.keras"
-    model = keras.models.load_model(path, compile=False)
+    model, facts = read_model(name), FACTS[name]
     doses = ("low", "ordinary") if name == "auto" else (name,)
     card = CARD.format(
-        file=path.name,
+        file=f"{name}.keras",
+        network=facts["network"],
         parameters=sum(math.prod(each.shape) for each in model.trainable_variables),
         macs=count_macs(model) / 1e9,
-        dose=DOSES[name],
-        recipe=RECIPES[name],
-        network=GRAPHS[name],
-        data=DATA.format(simulations=SIMULATIONS[name]),
-        tells=TELLS[name],
-        digest=shipped_hashes()[path.name],
+        gain=facts["gain"],
+        doses=facts["doses"],
+        recipe=facts["recipe"],
+        data=facts["data"].format(simulations=facts["simulations"]),
+        digest=shipped_hashes()[f"{name}.keras"],
         scores="\n\n".join(score_section(split, doses) for split in SPLITS),
-        history=history() if name == "auto" else "",
+        history=history(facts["history"]) if "history" in facts else "",
         failures=failure_section(name),
     )
     (WEIGHTS / f"{name}.md").write_text(card)
@@ -283,7 +225,7 @@ def readme_table(table: dict[str, list[Summary]]) -> str:
 
 def main() -> None:
     """Write the cards and the table."""
-    for name in DOSES:
+    for name in FACTS:
         write_card(name)
     rows, _ = results("test")
     table = summarise(row for row in rows if row.method in SHOWN)
