@@ -51,8 +51,8 @@ class DataConfig:
     crop : int
         Side of a training crop in pixels, a multiple of 16.
     downsizing : int
-        Side in pixels of the areas whose means are the pixels of crops. The mean also
-        averages the noise of micrographs away.
+        Side in pixels of the areas whose means become the pixels of crops; the paper's is
+        2. It also averages the noise of micrographs away.
     fractions : tuple of 3 float
         Shares of the micrographs in train, val and test, where nothing else decides; the
         paper's by default.
@@ -80,7 +80,7 @@ class DataConfig:
     folder: Path = field(metadata={"may_change_on_resume": True})
     dose_range: DoseRange = "low"
     crop: int = 512
-    downsizing: int = 2
+    downsizing: int = 1
     fractions: tuple[float, float, float] = (0.66, 0.14, 0.20)
     max_noise_to_signal: float | None = None
     min_mean: float | None = None
@@ -100,7 +100,7 @@ class DataConfig:
                 f"crops_per_visit must be from 1 to {MOST_CROPS}, got "
                 f"{self.crops_per_visit}"
             )
-        for name in ("max_noise_to_signal", "min_mean", "source_exponent"):
+        for name in ("max_noise_to_signal", "min_mean"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
@@ -108,6 +108,10 @@ class DataConfig:
             raise ValueError(f"cache must be 0 or more, got {self.cache}")
         if not 0 <= self.scenes <= 1:
             raise ValueError(f"scenes must be a share from 0 to 1, got {self.scenes}")
+        if not 0 <= self.source_exponent <= 1:
+            raise ValueError(
+                f"source_exponent must be from 0 to 1, got {self.source_exponent}"
+            )
         if not min(self.fractions) >= 0 or not math.isclose(sum(self.fractions), 1):
             raise ValueError(f"fractions must be three that add to 1, got {self.fractions}")
 
@@ -485,8 +489,9 @@ def _find(folder: Path) -> list[tuple[str, str, str]]:
         path.relative_to(folder)
         for path in folder.rglob("*")
         if path.suffix.lower() in READABLE and path.is_file()
-        if not path.name.startswith(".")  # which macOS and killed programs leave behind
     )
+    # Names with a dot in front are what macOS and killed programs leave behind.
+    files = [f for f in files if not any(part.startswith(".") for part in f.parts)]
     if not files:
         raise ValueError(
             f"{folder}: holds no micrograph; files end in {' '.join(READABLE)}"
