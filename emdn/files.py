@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and descriptions that must not change."""
+"""Files that are written whole or not at all, by one process, and as was described."""
 
 import json
 import os
@@ -6,6 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
 
 MOST_CHANGES = 5  # changed settings that a message names
 
@@ -29,6 +34,35 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, which the system opens when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        File of the lock, which is made and stays. Where locks are unknown, as on Windows
+        and some shared disks, nothing is locked.
+
+    Raises
+    ------
+    ValueError
+        If another process holds the lock.
+    """
+    with path.open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{path.parent}: another process is at work there; wait until it ends, or "
+                "choose another place"
+            ) from None
+        except OSError:
+            pass
+        yield
 
 
 def write_or_compare(

@@ -20,7 +20,6 @@ How they come about, from most to least exact:
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.signal import resample
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
+
+from emdn.data.corpus import Entry, write_manifest
+from emdn.data.sampler import area_mean
 
 Generator = np.random.Generator
 Field = NDArray[np.floating]
@@ -345,7 +347,10 @@ def thickness(rng: Generator, side: int) -> Field:
 
 
 def smooth(rng: Generator, side: int, size: float) -> Field:
-    """Draw a smooth field of mean 0 and deviation 1, with blobs of about `size` pixels."""
+    """Draw a periodic field of mean 0 and deviation 1, with blobs of about `size` pixels.
+
+    Unlike `emdn.specimens.fields.smooth`, which the corpus of the shipped weights predates.
+    """
     field = gaussian_filter(rng.standard_normal((side, side)), size / 2, mode="wrap")
     return (field - field.mean()) / field.std()
 
@@ -577,7 +582,7 @@ def camera(
     corrected = rng.random() < 0.5 if corrected is None else corrected
     lens = random_lens(rng, energy, corrected=corrected, far=far)
     image = np.abs(as_waves(wave, energy, pixel).apply_ctf(lens).array) ** 2
-    image = gaussian_filter(binned(image, factor), rng.uniform(0, 0.8))
+    image = gaussian_filter(area_mean(image, factor), rng.uniform(0, 0.8))
     return image[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
@@ -652,13 +657,7 @@ def counted(rng: Generator, atoms: Atoms, side: int, pixel: float, film: Field) 
     image = irfft2(rfft2(total) * rfft2(intensity), s=total.shape)
     # The source's size; instabilities blur as much.
     image = gaussian_filter(image, rng.uniform(0.25, 0.5) / fine)
-    return binned(image, factor)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
-def binned(image: Field, factor: int) -> Field:
-    """Average an image over squares."""
-    height, width = (side // factor for side in image.shape)
-    return image.reshape(height, factor, width, factor).mean(axis=(1, 3))
+    return area_mean(image, factor)[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def to_unit(image: Field) -> NDArray[np.float32]:
@@ -690,18 +689,15 @@ def main() -> None:
     (arguments.output / "train").mkdir(parents=True)
     abtem.config.set({"diagnostics.progress_bar": False})
 
-    rows, start = [], time.perf_counter()
+    entries, start = [], time.perf_counter()
     for name, images in specimens(arguments.seed, arguments.kinds):
         for source, image in images.items():
             suffix = source.removeprefix("simulated ").replace(" ", "-").lower()
             file = f"train/{name}-{suffix}.tif"
             tifffile.imwrite(arguments.output / file, to_unit(image))
-            rows.append((file, source, "train"))
+            entries.append(Entry(file, source, "train", "simulation"))
         print(f"{time.perf_counter() - start:6.0f} s  {name}", flush=True)
-    with (arguments.output / "manifest.csv").open("w", newline="") as manifest:
-        writer = csv.writer(manifest)
-        writer.writerow(("file", "source", "split"))
-        writer.writerows(rows)
+    write_manifest(arguments.output, entries)
 
 
 if __name__ == "__main__":
