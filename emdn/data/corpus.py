@@ -217,14 +217,15 @@ def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
             f"{manifest}, line {line}: is no text in UTF-8; save the file as CSV UTF-8"
         ) from error
     head = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=head.count)
+    named = head.lower().startswith("sep=")  # by a line of its own, as Excel reads
+    delimiter = head[4:5] or "," if named else max(DELIMITERS, key=head.count)
     # Old programs end a line by a carriage return alone.
     lines = io.StringIO(text, newline=None)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if any(cells):
+            if any(cells) and not (named and reader.line_num == 1):
                 yield reader.line_num, cells
     except csv.Error as error:
         raise ValueError(
@@ -448,7 +449,7 @@ def read_survey(path: Path) -> list[Record]:
                 records.append(Record(**values))
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: line {rows.line_num} is damaged; remove the file to survey again"
+                f"{path}: is damaged; remove the file to survey again"
             ) from error
     return records
 
