@@ -1,28 +1,31 @@
 """The command line: `emdn denoise`, `train`, `benchmark`, `figures`, `curve` and `info`."""
 
+import inspect
+import signal
 import sys
-import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from emdn.batch import Batch, Format, PixelType, denoise_file, plan
 from emdn.console import load_tensorflow
 from emdn.denoiser import Denoiser
-from emdn.io import READABLE, WRITABLE, MicrographError, read_micrograph, write_micrograph
-from emdn.weights import WEIGHTS
+from emdn.io import WRITABLE, MicrographError, list_images
+from emdn.weights import WEIGHTS, load
 
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  emdn denoise noisy.dm4 -o denoised.tif
+  emdn denoise noisy.dm4    (writes noisy_denoised.tif)
 
-  emdn denoise session/*.mrc more/ -o denoised/ --dose low
+  emdn denoise session/*.mrc more/ -o denoised/ --format mrc
+
+  emdn denoise velox.emd --image HAADF -o denoised.tif
 """
 
 app = typer.Typer(
@@ -34,20 +37,11 @@ app = typer.Typer(
 )
 
 
-class Dose(StrEnum):
-    """Weights to use; members mirror `emdn.denoiser.DOSES`."""
-
-    AUTO = "auto"
-    LOW = "low"
-    ORDINARY = "ordinary"
-
-
-class Split(StrEnum):
-    """Part of a folder of micrographs; members mirror `emdn.data.corpus.SPLITS`."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
+# The defaults of `emdn denoise` are those of the class.
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Denoiser.__init__).parameters.items()
+}
 
 
 @app.command(epilog=EXAMPLES)
@@ -56,73 +50,107 @@ def denoise(
         list[Path], typer.Argument(help="Micrographs, stacks, or folders of them.")
     ],
     output: Annotated[
-        Path,
+        str | None,
         typer.Option(
             "--output",
             "-o",
             help=f"A file ({', '.join(WRITABLE)}) for a single input; otherwise a folder, "
-            "made if missing, for TIFFs named after the inputs.",
+            "made if missing. By default NAME_denoised beside each input.",
         ),
-    ],
-    dose: Annotated[
-        Dose,
+    ] = None,
+    suffix: Annotated[
+        Format, typer.Option("--format", help="Format of files that -o does not name.")
+    ] = "tif",
+    dtype: Annotated[
+        PixelType,
+        typer.Option(help="Type of the pixels: same rounds and clips to the input's."),
+    ] = Batch.dtype,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Name or number of the image, in files of several."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All images of a file, each into its own.")
+    ] = False,
+    weights: Annotated[
+        str,
         typer.Option(
-            help="Network: auto is told the noise and fits all doses; the others are blind."
+            help="auto, which is gain-aware and fits all doses; low or ordinary, which are "
+            "blind; or a Keras file of your own."
         ),
-    ] = Dose.AUTO,
+    ] = "auto",
     gain: Annotated[
         float | None,
         typer.Option(help="What an electron adds to a pixel; measured if not given."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A Keras file of your own weights.")
-    ] = None,
     tile_size: Annotated[
         int, typer.Option(help="Largest side of a tile, in pixels.")
-    ] = 576,
-    overlap: Annotated[int, typer.Option(help="Margin dropped around a tile.")] = 25,
-    padding: Annotated[int, typer.Option(help="Reflection added around an image.")] = 0,
+    ] = DEFAULTS["tile_size"],
+    overlap: Annotated[
+        int, typer.Option(help="Margin dropped around a tile, in pixels.")
+    ] = DEFAULTS["overlap"],
     batch_size: Annotated[
         int, typer.Option(help="Tiles computed at once; takes memory.")
-    ] = 2,
-    clip: Annotated[bool, typer.Option(help="Keep within the input's range.")] = True,
+    ] = DEFAULTS["batch_size"],
+    clip: Annotated[bool, typer.Option(help="Keep within the input's range.")] = DEFAULTS[
+        "clip"
+    ],
     overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
 ) -> None:
-    """Denoise micrographs: TIFF, PNG, MRC, DM3, DM4, SER, EMD, HDF5 or NPY."""
+    """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, PNG, NPY and more.
+
+    Of several inputs, those whose results are there already are skipped: a batch that was
+    interrupted goes on.
+    """
+    signal.signal(signal.SIGTERM, _leave)  # so that nothing half-written stays behind
     try:
-        jobs = plan(inputs, output, overwrite=overwrite)
+        jobs = plan(inputs, output, suffix=suffix)
+        many = len(jobs) > 1 or every
+        batch = Batch(image, every, dtype, overwrite=overwrite, skip=many, gain=gain)
+        if not many:
+            _refuse_taken(jobs[0].target, overwrite=overwrite)
         load_tensorflow()  # only now that nothing is wrong with the names of files
         noise_remover = Denoiser(
-            dose.value,
-            model=model,
+            weights,
             tile_size=tile_size,
             overlap=overlap,
-            padding=padding,
             batch_size=batch_size,
             clip=clip,
         )
+        load(noise_remover.weights)
     except (ValueError, OSError) as error:
         _fail(error)
-    failures = 0
-    for source, target in jobs:
+    failures = skipped = 0
+    for job in jobs:
         try:
-            image, metadata = read_micrograph(source)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                restored = noise_remover.denoise(image, gain=gain)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_micrograph(target, restored, metadata, overwrite=overwrite)
+            for done in denoise_file(job, noise_remover, batch):
+                for note in done.notes:
+                    _say(f"{job.source}: {note}", "yellow")
+                skipped += done.skipped
+                if not done.skipped:
+                    typer.echo(f"{job.source} -> {done.target}")
         except (ValueError, OSError) as error:
             text = str(error)
-            _say(text if isinstance(error, MicrographError) else f"{source}: {text}", "red")
+            named = isinstance(error, MicrographError)
+            _say(text if named else f"{job.source}: {text}", "red")
             failures += 1
-            continue
-        for warning in caught:
-            _say(f"{source}: {warning.message}", "yellow")
-        typer.echo(f"{source} -> {target}")
+    if skipped:
+        text = f"{skipped} of {len(jobs)} results are there already"
+        _say(f"{text}; --overwrite replaces them.", "yellow")
     if failures:
         _say(f"{failures} of {len(jobs)} files failed.", "red")
         raise typer.Exit(1)
+
+
+def _refuse_taken(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        remedy = "use --overwrite to replace it"
+        raise MicrographError(f"{target}: exists already; {remedy}")
+
+
+def _leave(*_: object) -> NoReturn:
+    """Leave as by an error, which removes files that are half-written."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 TRAIN_EXAMPLES = """
@@ -132,7 +160,7 @@ TRAIN_EXAMPLES = """
 
   emdn train --config low-dose.yml -o runs/low    (again, after an interruption: goes on)
 
-  emdn denoise noisy.tif -o denoised.tif --model runs/low/denoiser.keras
+  emdn denoise noisy.tif -o denoised.tif --weights runs/low/denoiser.keras
 """
 
 
@@ -170,21 +198,6 @@ def train(
         typer.echo(f"{output}: done, {weights}")
 
 
-class Group(StrEnum):
-    """What to group scores by; members mirror `emdn.benchmark.tables.By`."""
-
-    SOURCE = "source"
-    MODALITY = "modality"
-    DOSE = "dose"
-
-
-class Form(StrEnum):
-    """How to print scores."""
-
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-
-
 BENCHMARK_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -202,7 +215,9 @@ def benchmark(
         Path, typer.Argument(help="Micrographs, with a manifest.csv: file,source,split.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A CSV file of scores.")],
-    split: Annotated[Split, typer.Option(help="Which of the micrographs.")] = Split.TEST,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Which of the micrographs.")
+    ] = "test",
     instances: Annotated[
         int, typer.Option(help="Instances of noise, for each dose range.")
     ] = 20_000,
@@ -225,9 +240,12 @@ def benchmark(
         bool, typer.Option("--peers", help="Add rivals from packages of their own.")
     ] = False,
     by: Annotated[
-        Group | None, typer.Option(help="Print scores for each of these apart.")
+        Literal["source", "modality", "dose"] | None,
+        typer.Option(help="Print scores for each of these apart."),
     ] = None,
-    table: Annotated[Form, typer.Option(help="How to print them.")] = Form.MARKDOWN,
+    table: Annotated[
+        Literal["markdown", "latex"], typer.Option(help="How to print them.")
+    ] = "markdown",
 ) -> None:
     """Score the shipped weights and classical filters on noise made by the paper's rule.
 
@@ -243,7 +261,7 @@ def benchmark(
         from emdn.benchmark.tables import latex_table, markdown_table, summarise
 
     try:
-        config = BenchmarkConfig(folder, split.value, instances, crop, seed=seed)
+        config = BenchmarkConfig(folder, split, instances, crop, seed=seed)
         chosen = Methods(split_names(methods), with_peers=peers, own=tuple(method or ()))
         score(
             config,
@@ -253,10 +271,10 @@ def benchmark(
             scheduler=scheduler,
             progress=True,
         )
-        shown = summarise(read_rows(output), by=by.value if by else None)
+        shown = summarise(read_rows(output), by=by)
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
-    typer.echo(markdown_table(shown) if table is Form.MARKDOWN else latex_table(shown))
+    typer.echo(markdown_table(shown) if table == "markdown" else latex_table(shown))
 
 
 @app.command()
@@ -323,8 +341,16 @@ def figures(
 
 
 @app.command()
-def info() -> None:
-    """Show versions, devices and weights."""
+def info(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Micrographs whose images to list.")
+    ] = None,
+) -> None:
+    """List the images of files, or show versions, devices and weights."""
+    if files:
+        for file in files:
+            _list_images(file)
+        return
     tf = load_tensorflow()
     for package in ("emdn", "tensorflow", "keras", "numpy"):
         typer.echo(f"{package:<12} {version(package)}")
@@ -339,55 +365,22 @@ def info() -> None:
         )
 
 
-def plan(inputs: list[Path], output: Path, *, overwrite: bool) -> list[tuple[Path, Path]]:
-    """Pair each input file with the file to write, before any work is done.
-
-    Parameters
-    ----------
-    inputs : list of Path
-        Files, and folders whose readable files are taken, without their subfolders.
-    output : Path
-        A file if its suffix can be written and there is one input file; else a folder.
-    overwrite : bool
-        Whether files to write may exist.
-
-    Raises
-    ------
-    MicrographError
-        If nothing is found, or two inputs would be written to one file, or a file is
-        there already.
-    """
-    files = [file for path in inputs for file in _files_of(path)]
-    if output.suffix.lower() in WRITABLE and not output.is_dir():
-        if len(files) > 1:
-            raise MicrographError(
-                f"{output}: one file cannot hold {len(files)} results; name a folder"
-            )
-        targets = [output]
-    else:
-        targets = [output / f"{file.stem}.tif" for file in files]
-    for target, count in Counter(targets).items():
-        if count > 1:
-            raise MicrographError(
-                f"{target}: {count} inputs would be written there; denoise them separately"
-            )
-    for file, target in zip(files, targets, strict=True):
-        if target.exists() and (not overwrite or target.samefile(file)):
-            remedy = "name another output" if overwrite else "use --overwrite to replace it"
-            raise MicrographError(f"{target}: exists already; {remedy}")
-    return list(zip(files, targets, strict=True))
-
-
-def _files_of(path: Path) -> list[Path]:
-    """Return a file as it is, and of a folder the files that can be read."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)
-    if not files:
-        raise MicrographError(
-            f"{path}: holds no micrograph; files end in {', '.join(READABLE)}"
-        )
-    return files
+def _list_images(file: Path) -> None:
+    """Print a line for each image of a file: its number, name, shape and metadata."""
+    try:
+        sources = list_images(file)
+    except MicrographError as error:
+        _fail(error)
+    typer.echo(file)
+    for number, source in enumerate(sources):
+        shape = " x ".join(map(str, source.shape))
+        known = {
+            key: value
+            for key, value in asdict(source.metadata).items()
+            if value is not None
+        }
+        facts = "  ".join(f"{key} {value}" for key, value in known.items())
+        typer.echo(f"{number:>4}  {source.name}  {shape}  {source.dtype}  {facts}".rstrip())
 
 
 @contextmanager

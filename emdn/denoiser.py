@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,15 +20,21 @@ from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import WEIGHTS, Network, load
 
-DOSES = ("auto", "low", "ordinary")
+ShippedWeights = Literal["auto", "low", "ordinary"]
 
-
-# What the network may see: a pixel further out, in units of the image's range, is a
-# defect of the detector, and left as it is would burn a hole into its surroundings.
+# What the network may see, in units of the image's span. A pixel further out is a defect of
+# the detector, and would burn a hole into its surroundings.
 DARKEST, BRIGHTEST = -1.0, 2.0
-MANY_TILES = 16  # worth a progress bar
-FEWEST, MOST = 1.0, 1e5  # counts at the brightest level that a network may be told
-UNKNOWN = 100.0  # and what it is told of a line of pixels
+
+MANY_TILES = 16  # tiles of an image from which on a progress bar is worth its line
+
+STRIDE = 16  # pixels, the largest stride of any network
+
+# Expected counts at the brightest level, beyond which no network was trained by far.
+FEWEST_COUNTS, MOST_COUNTS = 1.0, 1e5
+COUNTS_OF_A_LINE = (
+    100.0  # the same, assumed of a line of pixels, on which no noise is measured
+)
 
 
 class Denoiser:
@@ -36,20 +42,17 @@ class Denoiser:
 
     Parameters
     ----------
-    dose : {"auto", "low", "ordinary"}
-        Network to use: the one for every dose, which is told the noise of an image, or the
-        paper's, which is blind to it, trained for scales of 25 + Exp(75) counts at the
-        brightest pixel or of 200 to 2500.
-    model : path, optional
-        A Keras file to use in place of the weights that ship.
+    weights : {"auto", "low", "ordinary"} or path
+        Weights to use: those for every dose, which are gain-aware, or those of the paper's
+        graph, which is blind, for scales of 25 + Exp(75) counts at the brightest pixel or
+        of 200 to 2500. A path names a Keras file of other weights.
     tile_size : int
         Largest side of a tile in pixels, a multiple of 16. The default holds the paper's
         512 pixels and an overlap around them.
     overlap : int
-        Margin in pixels dropped on each side of a tile; the image is continued by
-        reflection that far. An image that fits into one tile needs none.
-    padding : int
-        Pixels of reflection added around the image besides.
+        Margin in pixels dropped on each side of a tile. A multiple of 16, the largest
+        stride of a network, makes a tile give what the whole image gives. The image is
+        continued by reflection that far. An image that fits into one tile needs no overlap.
     batch_size : int
         Tiles computed at once; memory grows with it.
     clip : bool
@@ -60,7 +63,7 @@ class Denoiser:
     Examples
     --------
     >>> image = np.random.default_rng(0).poisson(50.0, size=(64, 80))
-    >>> noise_remover = Denoiser(dose="low")
+    >>> noise_remover = Denoiser("low")
     >>> restored = noise_remover.denoise(image)
     >>> restored.shape, restored.dtype
     ((64, 80), dtype('float32'))
@@ -70,28 +73,22 @@ class Denoiser:
 
     def __init__(
         self,
-        dose: Literal["auto", "low", "ordinary"] = "auto",
+        weights: ShippedWeights | str | PathLike[str] = "auto",
         *,
-        model: str | PathLike[str] | None = None,
         tile_size: int = 576,
-        overlap: int = 25,
-        padding: int = 0,
+        overlap: int = 32,
         batch_size: int = 2,
         clip: bool = True,
         progress: bool | None = None,
     ) -> None:
-        if dose not in DOSES:
-            raise ValueError(f"dose must be one of {', '.join(DOSES)}, got {dose!r}")
-        if padding < 0:
-            raise ValueError(f"padding must not be negative, got {padding}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if overlap % STRIDE:
+            raise ValueError(f"overlap must be a multiple of {STRIDE}, got {overlap}")
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
-        self.dose = dose
-        self.model = None if model is None else Path(model)
+        self.weights = weights_path(weights)
         self.tile_size = tile_size
         self.overlap = overlap
-        self.padding = padding
         self.batch_size = batch_size
         self.clip = clip
         self.progress = progress
@@ -109,8 +106,8 @@ class Denoiser:
             finite neighbour before the network sees them, and a warning counts them.
         gain : float, optional
             What one electron adds to a pixel, in units of the image; 1 for counts. By
-            default it is measured by `emdn.noise.estimate_gain`; of a stack, the median of
-            its images counts. Blind networks do not need it.
+            default `emdn.noise.estimate_gain` measures it, in each image of a stack anew.
+            Blind networks do not need it.
 
         Returns
         -------
@@ -127,19 +124,16 @@ class Denoiser:
         if gain is not None and not 0 < gain < np.inf:
             raise ValueError(f"gain must be positive and finite, got {gain}")
         images = _real_images(image)
-        filled = np.stack([_fill_defects(each) for each in images])
-        network = load(self.model or WEIGHTS / f"{self.dose}.keras")
-        sides = tuple(side + 2 * self.padding for side in filled.shape[1:])
+        network = load(self.weights)
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
-        overlap = self.overlap if max(sides) > self.tile_size else 0
-        tiling = Tiling.balanced(sides, size=self.tile_size, overlap=overlap)
-        if gain is None and network.gain_aware:
-            gain = _measured_gain(filled)
-        with _progress(len(filled) * len(tiling), self.progress) as advance:
-            denoised = [
-                self._denoise(each, gain, network, tiling, advance) for each in filled
-            ]
-        return denoised[0] if np.ndim(image) == 2 else np.stack(denoised)
+        overlap = self.overlap if max(images.shape[1:]) > self.tile_size else 0
+        tiling = Tiling.balanced(images.shape[1:], size=self.tile_size, overlap=overlap)
+        denoised = np.empty(images.shape, np.float32)
+        with _progress(len(images) * len(tiling), self.progress) as advance:
+            for number, noisy in enumerate(images):
+                filled = _fill_defects(noisy)
+                denoised[number] = self._denoise(filled, gain, network, tiling, advance)
+        return denoised[0] if np.ndim(image) == 2 else denoised
 
     def _denoise(
         self,
@@ -153,18 +147,20 @@ class Denoiser:
         if image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
-        scaling, counts = (
-            _exposure(image, gain or 0.0) if network.gain_aware else (_fit(image), 1.0)
+        if not network.gain_aware:
+            scaling, scaled_gain = _fit(image), 1.0
+        else:
+            measured = _measured_gain(image) if gain is None else gain
+            scaling, scaled_gain = _exposure(image, measured)
+        darkest, brightest = (
+            np.float32(scaling.offset + end * scaling.span) for end in (DARKEST, BRIGHTEST)
         )
-        scaled = np.clip(scaling.apply(image), DARKEST, BRIGHTEST)
-        padded = np.pad(scaled, self.padding, mode="reflect")
-        output = np.empty(tiling.shape, np.float32)
+        scaled = scaling.apply(np.clip(image, darkest, brightest))
+        denoised = np.empty(tiling.shape, np.float32)
         for start in range(0, len(tiling), self.batch_size):
-            tiles = split(padded, tiling, start, start + self.batch_size)
-            paste(output, network(tiles, 1 / counts), tiling, start)
+            tiles = split(scaled, tiling, start, start + self.batch_size)
+            paste(denoised, network(tiles, scaled_gain), tiling, start)
             advance(len(tiles))
-        inner = tuple(slice(self.padding, self.padding + side) for side in image.shape)
-        denoised = output[inner]
         if not self.clip:
             return scaling.invert(_match_mean(denoised, scaled))
         denoised = np.clip(denoised, scaled.min(), scaled.max())
@@ -182,23 +178,22 @@ def _dark(image: NDArray[np.floating]) -> float:
     return min(0.0, _fit(image).offset)
 
 
-def _measured_gain(images: NDArray[np.floating]) -> float:
-    """Return the median gain of the images that show one; 0 if there is none."""
-    if min(images.shape[1:]) < 3:  # no noise can be measured on a line of pixels
-        return float(np.ptp(images)) / UNKNOWN
-    gains = np.array([estimate_gain(image - _dark(image)) for image in images])
-    return float(np.median(gains[gains > 0])) if (gains > 0).any() else 0.0
+def _measured_gain(image: NDArray[np.floating]) -> float:
+    """Return the gain that the noise of an image shows; 0 if it has no noise."""
+    if min(image.shape) < 3:  # no noise can be measured on a line of pixels
+        return float(np.ptp(image)) / COUNTS_OF_A_LINE
+    return estimate_gain(image - _dark(image))
 
 
 def _exposure(image: NDArray[np.floating], gain: float) -> tuple[Scaling, float]:
-    """Return what a network that is told the noise works on: no electrons as 0.
+    """Return what a gain-aware network works on, and the gain there.
 
-    The brightest level becomes 1, and so many counts as the second value says.
+    No electrons become 0, and the brightest level becomes 1.
     """
     levels, dark = _fit(image), _dark(image)
     scaling = Scaling(dark, levels.offset + levels.span - dark)
-    counts = scaling.span / gain if gain > 0 else MOST
-    return scaling, float(np.clip(counts, FEWEST, MOST))
+    counts = scaling.span / gain if gain > 0 else MOST_COUNTS
+    return scaling, 1 / float(np.clip(counts, FEWEST_COUNTS, MOST_COUNTS))
 
 
 def _real_images(image: ArrayLike) -> NDArray[np.floating]:
@@ -234,6 +229,16 @@ def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
         defects, return_distances=False, return_indices=True
     )
     return image[tuple(nearest)]
+
+
+def weights_path(weights: str | PathLike[str]) -> Path:
+    """Return the file of weights that are named by a word or by their path."""
+    names = get_args(ShippedWeights)
+    path = WEIGHTS / f"{weights}.keras" if weights in names else Path(weights)
+    if not path.exists():
+        remedy = f"use {', '.join(names)}, or name a file saved by model.save"
+        raise FileNotFoundError(f"{path}: does not exist; {remedy}")
+    return path
 
 
 def _match_mean(

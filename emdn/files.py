@@ -22,11 +22,13 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        What is to be replaced. Where writing fails, it stays as it was.
+        The file to make or to replace. Where writing fails, it stays as it was.
     beside : str
-        Name of the file to write in the same folder; by default with the suffix .part.
+        Name of the file to write in the same folder. It should begin with a dot, so that
+        no one takes it for a result should the program be killed. The default is the
+        name of `path` between a dot and ``.part``.
     """
-    temporary = path.with_name(beside) if beside else path.with_suffix(".part")
+    temporary = path.with_name(beside or f".{path.name}.part")
     try:
         yield temporary
         with temporary.open("r+b") as file:

@@ -149,11 +149,11 @@ def noisy_pair(image: NDArray, scale: float, rng: np.random.Generator) -> NoisyP
     """
     exposed = Scaling.of_range(image).apply(image)
     counts = add_shot_noise(exposed, scale, rng)
-    gain = 1 / max(float(counts.max()), 1.0)  # an image without any counts stays black
-    noisy = counts / np.float32(1 / gain)  # the brightest pixel is 1 to the last bit
+    brightest = max(float(counts.max()), 1.0)  # an image without any counts stays black
+    noisy = counts / np.float32(brightest)
     # In double precision, or the means of large images would differ by rounding alone.
     ratio = noisy.mean(dtype=np.float64) / exposed.mean(dtype=np.float64)
-    return NoisyPair(noisy, (exposed * ratio).astype(np.float32), gain)
+    return NoisyPair(noisy, (exposed * ratio).astype(np.float32), 1 / brightest)
 
 
 def estimate_gain(image: NDArray) -> float:

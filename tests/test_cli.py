@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from emdn.cli import app, plan
+from emdn.batch import plan
+from emdn.cli import app
 from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
 from emdn.metrics import mse
 from emdn.specimens.micrographs import KINDS
@@ -34,7 +35,7 @@ def run(*arguments):
 @pytest.mark.parametrize("suffix", [".tif", ".mrc", ".npy"])
 def test_a_micrograph_becomes_a_denoised_one_of_the_same_shape(noisy, micrograph, suffix):
     output = noisy.with_name(f"denoised{suffix}")
-    result = run("denoise", noisy, "-o", output, "--dose", "low")
+    result = run("denoise", noisy, "-o", output, "--weights", "low")
     assert result.exit_code == 0, result.output
     before, _ = read_micrograph(noisy)
     after, metadata = read_micrograph(output)
@@ -94,19 +95,19 @@ def test_nothing_is_overwritten_without_being_told(noisy):
 
 def test_a_micrograph_is_never_written_over_itself(noisy):
     with pytest.raises(MicrographError, match="name another output"):
-        plan([noisy], noisy, overwrite=True)
+        plan([noisy], noisy)
 
 
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     files = [tmp_path / "a.tif", tmp_path / "a.mrc"]
     with pytest.raises(MicrographError, match="2 inputs would be written there"):
-        plan(files, tmp_path / "out", overwrite=False)
+        plan(files, tmp_path / "out")
 
 
 def test_one_output_file_cannot_take_two_inputs(tmp_path):
     files = [tmp_path / "a.tif", tmp_path / "b.tif"]
     with pytest.raises(MicrographError, match="cannot hold 2 results; name a folder"):
-        plan(files, tmp_path / "out.tif", overwrite=False)
+        plan(files, tmp_path / "out.tif")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -124,7 +125,7 @@ def test_settings_that_cannot_work_are_one_line(noisy):
 
 
 def test_weights_that_cannot_be_read_are_one_line(noisy):
-    result = run("denoise", noisy, "-o", noisy.with_name("o.npy"), "--model", noisy)
+    result = run("denoise", noisy, "-o", noisy.with_name("o.npy"), "--weights", noisy)
     assert result.exit_code == 1
     assert "is no network saved by model.save" in result.stderr
     assert "Traceback" not in result.output
@@ -139,7 +140,10 @@ def test_info_names_versions_devices_and_weights():
 
 
 def test_help_has_examples():
-    assert "emdn denoise noisy.dm4 -o denoised.tif" in run("denoise", "--help").output
+    assert (
+        "emdn denoise noisy.dm4    (writes noisy_denoised.tif)"
+        in run("denoise", "--help").output
+    )
 
 
 RECIPE = """
@@ -206,7 +210,7 @@ def test_a_training_on_a_folder_leaves_weights_that_denoise(trained, noisy):
     assert [row["step"] for row in read_log(folder / "log.csv")] == [2, 4, 6]
     output = noisy.with_name("out.tif")
     weights = folder / "denoiser.keras"
-    denoised = run("denoise", noisy, "-o", output, "--model", weights)
+    denoised = run("denoise", noisy, "-o", output, "--weights", weights)
     assert denoised.exit_code == 0, denoised.output
     assert read_micrograph(output)[0].shape == (96, 64)
 

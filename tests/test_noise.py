@@ -100,7 +100,7 @@ def test_the_same_state_gives_the_same_pair(scale, micrograph):
     other = noisy_pair(micrograph, scale, np.random.default_rng(6))
     np.testing.assert_array_equal(first.noisy, again.noisy)
     np.testing.assert_array_equal(first.clean, again.clean)
-    assert first.scaling == again.scaling
+    assert first.gain == again.gain
     assert (first.noisy != other.noisy).any()
 
 
@@ -185,6 +185,14 @@ def test_a_constant_image_is_exposed_as_one_half(value, rng):
     assert counts.var() == pytest.approx(50, rel=0.04)
     assert (clean == clean[0, 0]).all()
     assert clean.mean() == pytest.approx(noisy.mean(), rel=1e-5)
+
+
+def test_the_gain_is_that_of_the_counts_even_where_no_pixel_is_dark():
+    """An even image at a scale of 100: the brightest of some 50 counts becomes 1."""
+    noisy, _, gain = noisy_pair(np.ones((64, 64)), 100.0, np.random.default_rng(3))
+    counts = add_shot_noise(np.full((64, 64), 0.5), 100.0, np.random.default_rng(3))
+    assert gain == 1 / counts.max()
+    np.testing.assert_allclose(noisy / gain, counts, rtol=1e-6)
 
 
 def test_a_pair_without_electrons_is_black():

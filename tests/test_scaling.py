@@ -43,8 +43,8 @@ def test_the_ends_of_the_range_become_exactly_0_and_1(image):
 def test_fit_never_spans_more_than_the_range(image):
     narrow, wide = Scaling.fit(image), Scaling.of_range(image)
     assert narrow.offset >= wide.offset
-    assert narrow.offset + narrow.scale <= wide.offset + wide.scale
-    assert (narrow.scale == 0) == (wide.scale == 0)
+    assert narrow.offset + narrow.span <= wide.offset + wide.span
+    assert (narrow.span == 0) == (wide.span == 0)
 
 
 @unhurried

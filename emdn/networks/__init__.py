@@ -5,11 +5,14 @@ layers --> ede2019, unet, dncnn --build--> keras.Model --inference--> fewer oper
 
 import keras
 
-from emdn.networks.dncnn import DNCNN, DnCNNConfig, stack_of_convolutions
-from emdn.networks.ede2019 import PAPER, SMALL, TINY, Ede2019Config, encode_and_decode
-from emdn.networks.unet import UNET, UNetConfig, u_net
+from emdn.networks import dncnn, ede2019, unet
+from emdn.networks.dncnn import DNCNN, DnCNNConfig
+from emdn.networks.ede2019 import PAPER, SMALL, TINY, Ede2019Config
+from emdn.networks.unet import UNET, UNetConfig
 
-STRIDE = 16  # the sides of an input are multiples of it
+STRIDE = 16
+"""The sides of an image are multiples of it, in pixels."""
+
 AnyConfig = Ede2019Config | DnCNNConfig | UNetConfig
 CONFIGS: dict[str, AnyConfig] = {
     "PAPER": PAPER,
@@ -18,6 +21,7 @@ CONFIGS: dict[str, AnyConfig] = {
     "DNCNN": DNCNN,
     "UNET": UNET,
 }
+"""The sizes that recipes may name."""
 
 
 def build(config: AnyConfig = PAPER) -> keras.Model:
@@ -30,22 +34,20 @@ def build(config: AnyConfig = PAPER) -> keras.Model:
     Parameters
     ----------
     config : Ede2019Config, DnCNNConfig or UNetConfig
-        Sizes and variants.
+        Sizes and variants of the network.
 
     Returns
     -------
     keras.Model
-        Takes and returns float32 images of shape (N, H, W, 1), H and W multiples of 16,
-        scaled to about [0, 1]. One that works on stabilised counts takes a list of images
-        and of the counts that their 1 stands for, shape (N,); 0 then stands for no counts.
+        A network that takes and returns float32 images of shape (N, H, W, 1), H and W
+        multiples of 16, scaled to about [0, 1]. A gain-aware network takes a list of
+        the images and of the counts that a pixel of 1 stands for, shape (N,);
+        `emdn.networks.inference.remove_noise` calls either kind.
     """
-    image = keras.Input((None, None, 1), name="noisy")
-    if isinstance(config, UNetConfig):
-        return u_net(image, config)
-    shallow = isinstance(config, DnCNNConfig)
-    output = (
-        stack_of_convolutions(image, config)
-        if shallow
-        else encode_and_decode(image, config)
-    )
-    return keras.Model(image, output, name="denoiser")
+    match config:
+        case Ede2019Config():
+            return ede2019.build(config)
+        case DnCNNConfig():
+            return dncnn.build(config)
+        case UNetConfig():
+            return unet.build(config)

@@ -1,6 +1,7 @@
-"""A trained network at work: normalisations folded away, operations counted."""
+"""A network at work: called, its normalisations folded away, its operations counted."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,17 +9,69 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from emdn.networks.layers import Tensor
 
-def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
-    """Count the multiply-accumulate operations (MAC) of all convolutions.
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
 
-    Nothing else counts: normalisations fold into convolutions, and all interpolation of
-    `PAPER` is 0.02 % of its total.
+
+def gain_aware(model: keras.Model) -> bool:
+    """Return whether a network is handed the gain beside the image; else it is blind."""
+    return len(model.inputs) > 1
+
+
+def remove_noise(
+    model: keras.Model, noisy: Tensor, gain: Tensor, *, training: bool
+) -> Tensor:
+    """Run a network, gain-aware or blind.
 
     Parameters
     ----------
     model : keras.Model
-        A network of `build`.
+        A network of `emdn.networks.build`.
+    noisy : (N, H, W, 1) float32 tensor
+        Images scaled to about [0, 1].
+    gain : (N,) float32 tensor
+        What one electron adds to a pixel of each image. A blind network ignores it.
+    training : bool
+        Whether batch normalisations use the statistics of these images.
+
+    Returns
+    -------
+    (N, H, W, 1) tensor
+        Denoised images.
+    """
+    return model([noisy, 1 / gain] if gain_aware(model) else noisy, training=training)
+
+
+def output_shapes(
+    model: keras.Model, some: Sequence[keras.Layer], shape: tuple[int, int]
+) -> list[tuple[int, ...]]:
+    """Return the shapes of what some layers make of one image.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of `emdn.networks.build`.
+    some : sequence of keras.Layer
+        Layers of the network.
+    shape : tuple of 2 int
+        Height and width of the image, multiples of 16.
+    """
+    part = keras.Model(model.inputs, [layer.output for layer in some])
+    image, gain = (1, *shape, 1), (1,)
+    return part.compute_output_shape([image, gain] if gain_aware(model) else image)
+
+
+def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
+    """Count the multiply-accumulate operations (MAC) of all convolutions.
+
+    Other layers are left out: normalisations fold into convolutions, and the interpolation
+    in `PAPER` is 0.02 % of its total.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of `emdn.networks.build`.
     shape : tuple of 2 int
         Height and width of the image, multiples of 16.
 
@@ -29,13 +82,9 @@ def count_macs(model: keras.Model, shape: tuple[int, int] = (512, 512)) -> int:
     >>> print(f"{count_macs(build(TINY), (64, 64)) / 1e6:.1f} million")
     10.7 million
     """
-    kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
-    convs = [layer for layer in model.layers if isinstance(layer, kinds)]
-    features = keras.Model(model.inputs, [conv.output for conv in convs])
-    inputs = [(1, *shape, 1), (1,)][: len(model.inputs)]
-    outputs = features.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
+    convs = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
     macs = 0
-    for conv, output in zip(convs, outputs, strict=True):
+    for conv, output in zip(convs, output_shapes(model, convs, shape), strict=True):
         uses = output[1] * output[2]  # of each weight in the kernel
         if isinstance(conv, layers.Conv2DTranspose):  # it visits input pixels instead
             uses //= conv.strides[0] * conv.strides[1]
@@ -53,12 +102,12 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     Parameters
     ----------
     model : keras.Model
-        A network of `build`, trained or not; it is left alone.
+        A network of `emdn.networks.build`, trained or not; it is left alone.
 
     Returns
     -------
     keras.Model
-        For inference only. Normalisations that follow no convolution stay.
+        A network for inference only. Normalisations that follow no convolution stay.
     """
     affine = _affine_maps(model)
     folded_norms = {norm for _, _, norms in affine.values() for norm in norms}
@@ -94,13 +143,15 @@ def _affine_maps(model: keras.Model) -> dict[str, tuple[NDArray, NDArray, list[s
         tensor: Any = norm.input
         before = tensor._keras_history.operation
         conv = source.get(before.name, before)
-        if not isinstance(
-            conv, (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
-        ):
+        if not isinstance(conv, CONVOLUTIONS):
             continue
         gamma, beta, mean, variance = norm.get_weights()
-        gain = gamma / np.sqrt(variance + norm.epsilon)
+        factor = gamma / np.sqrt(variance + norm.epsilon)
         scale, offset, norms = maps.get(conv.name, (1.0, 0.0, []))
-        maps[conv.name] = (scale * gain, (offset - mean) * gain + beta, [*norms, norm.name])
+        maps[conv.name] = (
+            scale * factor,
+            (offset - mean) * factor + beta,
+            [*norms, norm.name],
+        )
         source[norm.name] = conv
     return maps

@@ -44,11 +44,11 @@ class FusedBatchNormalization(layers.BatchNormalization):
     The moving variance is fed with the unbiased estimate, the batch's sum of squares over
     one less than the number of values. Of several replicas, each normalises by its own
     share of the batch, and the moving statistics are those of their means. Inputs are
-    (N, H, W, C), channels last.
+    (N, H, W, C), channels last. Renormalisation is left to Keras.
     """
 
     def add_weight(self, *args: Any, **options: Any) -> Any:
-        """Average over replicas what Keras would take from the first of them."""
+        """Average the moving statistics over replicas; Keras takes the first's."""
         if options.get("name", "").startswith(("moving_", "renorm_")):
             options |= {"aggregation": "mean"}
         return super().add_weight(*args, **options)
@@ -57,7 +57,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
         self, inputs: Tensor, training: bool | None = None, mask: Any = None
     ) -> Tensor:
         """Normalise by the batch in training, else by the moving statistics."""
-        if not (training and self.trainable) or self.renorm:
+        renorm = getattr(self, "renorm", False)  # Keras below 3.14 has no such attribute
+        if not (training and self.trainable) or renorm:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
@@ -68,8 +69,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
             epsilon=self.epsilon,
         )
         statistics: Any = (self.moving_mean, mean), (self.moving_variance, variance)
-        for moving, found in statistics:
-            moving.assign(self.momentum * moving + (1 - self.momentum) * found)
+        for moving, batch in statistics:
+            moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
         return outputs
 
 
@@ -87,46 +88,78 @@ class CropLike(layers.Layer):
         return x[:, : shape[1], : shape[2]]
 
 
+UNIT = 5.0
+"""Deviations of the noise that a stabilised value of 1 stands for.
+
+Most values are then of the order of 1 to 10, as initial weights expect. Files saved before
+the layers kept it in their configuration were trained with this one.
+"""
+
+
 @keras.saving.register_keras_serializable(package="emdn")
 class Stabilise(layers.Layer):
-    """Make shot noise the same in all pixels and at all doses: the Anscombe transform.
+    """Give shot noise the same deviation in all pixels and at all doses.
 
-    Images in [0, 1], of which 1 stands for `counts`, become ``2 sqrt(x counts + 3/8)``,
-    whose noise has a deviation of 1, divided by `UNIT`.
+    This is the Anscombe transform: images in [0, 1], of which 1 stands for `counts`, become
+    ``2 sqrt(x counts + 3/8)``, whose noise has a deviation of 1, divided by `unit`.
+
+    Parameters
+    ----------
+    unit : float
+        Deviations of the noise that a stabilised value of 1 stands for.
     """
 
-    # Most values are then of the order of 1 to 10. No file of weights tells it, so all that
-    # were trained with it would be lost with another.
-    UNIT = 5.0
+    def __init__(self, unit: float = UNIT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unit = unit
 
     def call(self, image: Tensor, counts: Tensor) -> Tensor:
         """Return stabilised (N, H, W, 1) images for counts of shape (N,)."""
-        electrons: Tensor = ops.maximum(image * _each_image(counts), 0.0)
+        electrons: Tensor = ops.maximum(image * _per_image(counts), 0.0)
         root: Tensor = ops.sqrt(electrons + 3 / 8)
-        return root * (2 / self.UNIT)
+        return root * (2 / self.unit)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer from a saved model."""
+        return {**super().get_config(), "unit": self.unit}
 
 
 @keras.saving.register_keras_serializable(package="emdn")
 class Unstabilise(layers.Layer):
     """Return stabilised images to [0, 1], by plain algebra.
 
-    The mean of a root is not the root of a mean; a network in between learns what is
-    missing, since its loss is that of the images that come out here.
+    The mean of a root is not the root of a mean. A network between the two layers learns
+    the difference, since its loss is that of the images that come out here.
+
+    Parameters
+    ----------
+    unit : float
+        Deviations of the noise that a stabilised value of 1 stands for.
     """
+
+    def __init__(self, unit: float = UNIT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unit = unit
 
     def call(self, stabilised: Tensor, counts: Tensor) -> Tensor:
         """Return (N, H, W, 1) images of which 1 stands for counts of shape (N,)."""
-        root: Tensor = ops.maximum(stabilised * (Stabilise.UNIT / 2), 0.0)
-        return (root * root - 3 / 8) / _each_image(counts)
+        # A negative root has no counts; its square would.
+        root: Tensor = ops.maximum(stabilised * (self.unit / 2), 0.0)
+        return (root * root - 3 / 8) / _per_image(counts)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer from a saved model."""
+        return {**super().get_config(), "unit": self.unit}
 
 
-def _each_image(counts: Tensor) -> Tensor:
+def _per_image(counts: Tensor) -> Tensor:
+    """Return a number for each image in the shape that multiplies (N, H, W, 1) images."""
     return ops.reshape(counts, (-1, 1, 1, 1))
 
 
 @keras.saving.register_keras_serializable(package="emdn")
 class SpaceToDepth(layers.Layer):
-    """Take each 2 x 2 pixels for four channels of one."""
+    """Make one pixel of four channels from each square of 2 x 2 pixels."""
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, H / 2, W / 2, 4 C) for (N, H, W, C)."""
@@ -140,7 +173,7 @@ class SpaceToDepth(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="emdn")
 class DepthToSpace(layers.Layer):
-    """Take four channels of each pixel for 2 x 2 pixels of one channel."""
+    """Make a square of 2 x 2 pixels from each pixel's four channels."""
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, 2 H, 2 W, C / 4) for (N, H, W, C)."""

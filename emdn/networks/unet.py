@@ -1,7 +1,6 @@
 """A residual U-Net that predicts the noise of stabilised counts: the network that ships."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 from keras import layers
@@ -11,21 +10,26 @@ from emdn.networks.layers import DepthToSpace, SpaceToDepth, Stabilise, Tensor, 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Sizes of a U-Net of residual blocks that predicts the noise of stabilised counts.
+    """Sizes of a U-Net of residual blocks. The defaults are those of the shipped network.
 
     Plain convolutions without batch normalisation: on a processor they train in less time
-    than separable ones of a tenth of their work, which wait for memory.
+    than separable ones of a tenth of their operations, which wait for memory.
 
     Parameters
     ----------
     features : tuple of int
         Channels at strides 2, 4, 8 and 16, or at the first of these.
     blocks : tuple of int
-        Residual blocks at each of these strides, as many down as up again.
+        Number of residual blocks at each of these strides, as many down as up again.
     stabilised : bool
-        Work on the Anscombe transform of the counts: then the network takes two inputs,
-        the image and the counts that its 1 stands for. Otherwise it is as blind as the
-        paper's.
+        Work on the Anscombe transform of the counts. The network is then gain-aware, with
+        two inputs: the image, and the counts that a pixel of 1 stands for. Otherwise it
+        is blind, as the paper's network is.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of strides differ, are not from 1 to 4, or a size is not positive.
 
     References
     ----------
@@ -44,37 +48,32 @@ class UNetConfig:
                 "features and blocks must be of the same length, from 1 to 4, got "
                 f"{self.features} and {self.blocks}"
             )
+        if min(self.features) < 1 or min(self.blocks) < 0:
+            raise ValueError(
+                "features must be at least 1 and blocks must not be negative, got "
+                f"{self.features} and {self.blocks}"
+            )
 
 
 UNET = UNetConfig()
 
 
 def residual_block(x: Tensor) -> Tensor:
-    """Two 3 x 3 convolutions beside the identity, without normalisation."""
+    """Add what two 3 x 3 convolutions make of the features, without normalisation."""
     features = x.shape[-1]
     inner = layers.Conv2D(features, 3, padding="same", activation="relu")(x)
     return layers.Add()([x, layers.Conv2D(features, 3, padding="same")(inner)])
 
 
-def u_net(image: Any, config: UNetConfig) -> keras.Model:
-    """Take the noise off an image, or off its stabilised counts."""
-    if not config.stabilised:
-        return keras.Model(image, _take_off(image, config), name="denoiser")
-    counts = keras.Input((), name="counts")
-    stabilised = Stabilise(dtype="float32")(image, counts)
-    output = Unstabilise(dtype="float32")(_take_off(stabilised, config), counts)
-    return keras.Model([image, counts], output, name="denoiser")
+def predict_noise(image: Tensor, config: UNetConfig) -> Tensor:
+    """Return the noise of an image, found by residual blocks at several strides.
 
-
-def _take_off(image: Any, config: UNetConfig) -> Any:
-    """Subtract what residual blocks at several strides take for noise.
-
-    The two ends are float32 in any case: an image in half precision has more rounding
-    than noise.
+    The first and the last layers are float32 in any case: an image in half precision has
+    more rounding than noise.
     """
     x = SpaceToDepth(dtype="float32")(image)
     x = layers.Conv2D(config.features[0], 3, padding="same", dtype="float32")(x)
-    skips: list[Any] = []
+    skips: list[Tensor] = []
     for features, blocks in zip(config.features, config.blocks, strict=True):
         if skips:
             x = layers.Conv2D(features, 2, strides=2)(x)
@@ -88,5 +87,20 @@ def _take_off(image: Any, config: UNetConfig) -> Any:
             x = residual_block(x)
     # From zeros: the network begins as the identity, not with noise of its own.
     last = layers.Conv2D(4, 3, padding="same", kernel_initializer="zeros", dtype="float32")
-    noise = last(x)
-    return layers.Subtract(dtype="float32")([image, DepthToSpace(dtype="float32")(noise)])
+    return DepthToSpace(dtype="float32")(last(x))
+
+
+def subtract_noise(image: Tensor, config: UNetConfig) -> Tensor:
+    """Return an image less the noise that the network predicts."""
+    return layers.Subtract(dtype="float32")([image, predict_noise(image, config)])
+
+
+def build(config: UNetConfig) -> keras.Model:
+    """Build the network for images of any size."""
+    noisy = keras.Input((None, None, 1), name="noisy")
+    if not config.stabilised:
+        return keras.Model(noisy, subtract_noise(noisy, config), name="denoiser")
+    counts = keras.Input((), name="counts")
+    stabilised = Stabilise(dtype="float32")(noisy, counts)
+    clean = Unstabilise(dtype="float32")(subtract_noise(stabilised, config), counts)
+    return keras.Model([noisy, counts], clean, name="denoiser")

@@ -4,11 +4,10 @@ import math
 import time
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
 from emdn.data.corpus import Record, describe
-from emdn.networks.inference import count_macs
+from emdn.networks.inference import count_macs, output_shapes
 from emdn.training.recipe import Phase, TrainingConfig
 from emdn.training.step import Trainer
 
@@ -37,9 +36,7 @@ def plan(config: TrainingConfig, records: Sequence[Record]) -> list[str]:
     replicas = trainer.strategy.num_replicas_in_sync
     parameters = sum(math.prod(each.shape) for each in trainer.model.trainable_variables)
     crop = config.data.crop
-    held = keras.Model(trainer.model.inputs, [each.output for each in trainer.model.layers])
-    inputs = [(1, crop, crop, 1), (1,)][: len(held.inputs)]
-    shapes = held.compute_output_shape(inputs if len(inputs) > 1 else inputs[0])
+    shapes = output_shapes(trainer.model, trainer.model.layers, (crop, crop))
     pairs_at_once = config.batch // config.accumulation // replicas
     copies = 6 if config.averaging else 4
     values = pairs_at_once * sum(math.prod(shape) for shape in shapes) + copies * parameters

@@ -45,7 +45,7 @@ from emdn.training.recipe import TrainingConfig
 from emdn.training.step import Trainer, choose_strategy, cluster
 
 RECIPE, SURVEY, LOCK = "recipe.json", "survey.csv", "lock"
-WEIGHTS = "denoiser.keras"  # what a finished training leaves, for `Denoiser`
+WEIGHTS = "denoiser.keras"  # what a finished training leaves, for `Denoiser(...)`
 
 
 class TrainingError(RuntimeError):

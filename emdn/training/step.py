@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from emdn.losses import HuberisedMSE, ssim_loss
 from emdn.networks import build
+from emdn.networks.inference import remove_noise
 from emdn.training.recipe import TrainingConfig
 
 USUAL_COUNTS = 100.0  # counts in a pixel of value 1 at which `dose_exponent` is no change
@@ -119,7 +120,7 @@ class Trainer:
         # What replicas, and then parts, add up to is the mean over the batch.
         shares = replicas * config.accumulation
         with tf.GradientTape() as tape:
-            output = _call(self.model, noisy, gain, training=training)
+            output = remove_noise(self.model, noisy, gain, training=training)
             output = tf.cast(output, tf.float32)
             loss = tf.reduce_mean(self._loss(clean, output, gain))
             weights = tf.add_n([tf.nn.l2_loss(each) for each in variables])
@@ -137,7 +138,7 @@ class Trainer:
         return tf.cast(output, tf.float32).numpy()[..., 0]
 
     def _infer(self, noisy: Any, gain: Any) -> Any:
-        return _call(self.averaged, noisy, gain, training=False)
+        return remove_noise(self.averaged, noisy, gain, training=False)
 
     def average(self) -> keras.Model:
         """Return the network with weights averaged over steps, if so configured."""
@@ -223,11 +224,6 @@ class Trainer:
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group % local]
         )
-
-
-def _call(model: keras.Model, noisy: Any, gain: Any, *, training: bool) -> Any:
-    """Run a network that is gain-aware, or one that is blind."""
-    return model([noisy, 1 / gain] if len(model.inputs) > 1 else noisy, training=training)
 
 
 def _compiled(function: Callable) -> Any:

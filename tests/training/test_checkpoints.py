@@ -119,7 +119,7 @@ def test_a_folder_of_a_checkpoints_name_is_passed_over(two):
 
 
 def test_a_checkpoint_that_was_being_written_is_ignored(two):
-    shutil.copy(two / "checkpoint-000000020.npz", two / "checkpoint-000000030.part")
+    shutil.copy(two / "checkpoint-000000020.npz", two / ".checkpoint-000000030.npz.part")
     assert_equal(newest_state(two), (20, state_of(20)))
     save_state(two, 30, state_of(30))
     assert_equal(newest_state(two), (30, state_of(30)))

@@ -227,7 +227,7 @@ def test_files_for_tensorboard_appear(tiny_run):
 def test_the_network_of_a_run_denoises(tiny_run):
     rng = np.random.default_rng(0)
     counts = rng.poisson(60 * KINDS["particles"]((70, 50), rng)).astype(np.float32)
-    denoised = Denoiser(model=tiny_run / WEIGHTS).denoise(counts)
+    denoised = Denoiser(tiny_run / WEIGHTS).denoise(counts)
     assert denoised.shape == counts.shape
     assert np.isfinite(denoised).all()
     assert counts.min() <= denoised.min() <= denoised.max() <= counts.max()
@@ -274,7 +274,7 @@ def test_a_network_trained_in_half_precision_is_one_of_float32(quick, tmp_path):
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert {each.dtype for each in network.get_weights()} == {np.dtype(np.float32)}
     image = np.random.default_rng(0).poisson(30, (40, 30))
-    assert np.isfinite(Denoiser(model=path).denoise(image)).all()
+    assert np.isfinite(Denoiser(path).denoise(image)).all()
 
 
 # Interruptions.

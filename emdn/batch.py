@@ -1,0 +1,313 @@
+"""Many files, one after the other: what is written where, and what is done already.
+
+    inputs --plan--> jobs --denoise_file--> files
+
+A file is denoised image by image, so that a movie or a tilt series takes no more memory
+than one of its images. Whatever is wrong with an output is found before the work for it
+begins. An output is there whole or not at all, so that a batch that was interrupted goes on
+where it stopped.
+"""
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from emdn.denoiser import Denoiser
+from emdn.io import (
+    READABLE,
+    WRITABLE,
+    MicrographError,
+    Source,
+    check_output,
+    is_readable,
+    list_images,
+    open_micrograph,
+    write_frames,
+)
+
+Format = Literal["tif", "mrc", "npy", "png"]
+"""Formats to write, as suffixes without their dot."""
+
+PixelType = Literal["float32", "same"]
+"""Types of the pixels to write: float32, or that of the input."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to denoise and the file to write.
+
+    Parameters
+    ----------
+    source : Path
+        File of the noisy micrograph.
+    target : Path
+        File of the result. Where all images of a source with several are wanted, the name
+        of each is put before the suffix.
+    """
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How the files of a batch are read and written.
+
+    Parameters
+    ----------
+    image : str or int, optional
+        Name or number of the image to read in files of several; the first by default.
+    every : bool
+        Denoise all images of a file, each into a file of its own.
+    dtype : {"float32", "same"}
+        Type of the pixels to write. "same" rounds and clips to integers if the input holds
+        integers.
+    overwrite : bool
+        Replace results that exist.
+    skip : bool
+        Leave results that exist, and go on with the next.
+    gain : float, optional
+        What one electron adds to a pixel; measured in each image by default.
+    """
+
+    image: str | int | None = None
+    every: bool = False
+    dtype: PixelType = "float32"
+    overwrite: bool = False
+    skip: bool = False
+    gain: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.every and self.image is not None:
+            raise ValueError(f"image {self.image!r} and all images exclude each other")
+
+
+@dataclass
+class Done:
+    """What became of one image of a file.
+
+    Parameters
+    ----------
+    target : Path
+        File that holds the result.
+    notes : list of str
+        What the user should know: warnings, and how many pixels were clipped.
+    skipped : bool
+        Whether the file was there already and was left as it is.
+    """
+
+    target: Path
+    notes: list[str] = field(default_factory=list)
+    skipped: bool = False
+
+
+def plan(
+    inputs: Sequence[Path],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    suffix: Format = "tif",
+) -> list[Job]:
+    """Pair each input file with the file to write.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Files, and folders whose readable files are taken, without subfolders and without
+        hidden files.
+    output : path, optional
+        A folder, if it exists as one, ends with a slash or has no suffix; else the file to
+        write, for a single input. By default a file beside each input, whose name it takes
+        with ``_denoised`` behind it.
+    suffix : {"tif", "mrc", "npy", "png"}
+        Format of files that `output` does not name.
+
+    Raises
+    ------
+    MicrographError
+        If nothing is found, the suffix of the output cannot be written, one file would have
+        to hold several results, two inputs would be written to one file, or an input would
+        be written over.
+    """
+    files = [file for path in inputs for file in _files_of(path)]
+    if output is None:
+        jobs = [
+            Job(file, file.with_name(f"{_stem(file)}_denoised.{suffix}")) for file in files
+        ]
+    elif _is_folder(output):
+        jobs = [Job(file, Path(output) / f"{_stem(file)}.{suffix}") for file in files]
+    elif len(files) > 1:
+        fault = f"one file cannot hold {len(files)} results; name a folder"
+        raise MicrographError(f"{output}: {fault}")
+    else:
+        jobs = [Job(files[0], Path(output))]
+    for target, count in Counter(job.target for job in jobs).items():
+        if count > 1:
+            fault = f"{count} inputs would be written there; denoise them separately"
+            raise MicrographError(f"{target}: {fault}")
+    for job in jobs:
+        if job.target.exists() and job.target.samefile(job.source):
+            raise MicrographError(f"{job.target}: is the input; name another output")
+    return jobs
+
+
+def denoise_file(
+    job: Job,
+    noise_remover: Denoiser,
+    batch: Batch = Batch(),
+    *,
+    advance: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[Done]:
+    """Denoise the images of a file that are wanted, and write a file for each.
+
+    Parameters
+    ----------
+    job : Job
+        What to read and to write. The folder of the result is made if it is missing.
+    noise_remover : Denoiser
+        The network, and how to apply it.
+    batch : Batch
+        How to read and to write.
+    advance : callable
+        Called with the number of images of a stack that are done and the number of all.
+
+    Yields
+    ------
+    Done
+        After each file that was written or skipped.
+
+    Raises
+    ------
+    MicrographError
+        If the file cannot be read or the result cannot be written.
+    ValueError
+        If an image cannot be denoised.
+    """
+    for source, target, notes in _wanted(job, batch):
+        if batch.skip and not batch.overwrite and target.exists():
+            yield Done(target, skipped=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        dtype = np.dtype(np.float32) if batch.dtype == "float32" else source.dtype
+        check_output(
+            target, source.shape, dtype, source.metadata, overwrite=batch.overwrite
+        )
+        done = Done(target, notes)
+        frames = _denoised_frames(source, noise_remover, batch, dtype, done, advance)
+        write_frames(
+            target, frames, source.shape, dtype, source.metadata, overwrite=batch.overwrite
+        )
+        yield done
+
+
+def convert(image: NDArray[np.float32], dtype: DTypeLike) -> tuple[NDArray, int]:
+    """Return an image in a type of pixels, and how many pixels had to be clipped.
+
+    Parameters
+    ----------
+    image : (H, W) float32 array
+        Finite values.
+    dtype : dtype
+        Integers, to which values are rounded and clipped, or floats.
+
+    Examples
+    --------
+    >>> convert(np.array([[-1.0, 2.6], [255.2, 300.0]], np.float32), np.uint8)
+    (array([[  0,   3],
+           [255, 255]], dtype=uint8), 2)
+    """
+    kind: np.dtype[Any] = np.dtype(dtype)
+    whole = kind.kind in "iu"
+    limits: Any = np.iinfo(kind.name) if whole else np.finfo(kind.name)
+    largest = float(limits.max)
+    if whole and largest > limits.max:  # the largest of 64 bits is no double
+        largest = float(np.nextafter(largest, 0))
+    values = np.rint(image.astype(np.float64)) if whole else image.astype(np.float64)
+    clipped = np.clip(values, float(limits.min), largest)
+    return clipped.astype(kind), int((clipped != values).sum())
+
+
+def _denoised_frames(
+    source: Source,
+    noise_remover: Denoiser,
+    batch: Batch,
+    dtype: np.dtype,
+    done: Done,
+    advance: Callable[[int, int], None],
+) -> Iterator[NDArray]:
+    """Yield the images of a source without their noise, in the type to write."""
+    images = source.shape[0] if len(source.shape) == 3 else 1
+    notes: Counter[str] = Counter()
+    lost = 0
+    for number, frame in enumerate(source.frames(), start=1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            restored = noise_remover.denoise(frame, gain=batch.gain)
+        notes.update(str(warning.message) for warning in caught)
+        pixels, clipped = convert(restored, dtype)
+        lost += clipped
+        advance(number, images)
+        yield pixels
+    many = images > 1
+    done.notes += [f"{text} (in {n} images)" if many else text for text, n in notes.items()]
+    if lost:
+        done.notes.append(f"{lost} pixels were clipped to the range of {dtype}")
+
+
+def _wanted(job: Job, batch: Batch) -> Iterator[tuple[Source, Path, list[str]]]:
+    """Yield the images to denoise, where each is to be written, and what to tell of it."""
+    if not batch.every:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            source = open_micrograph(job.source, batch.image)
+        # The notes are printed behind the name of the file.
+        notes = [str(each.message).removeprefix(f"{job.source}: ") for each in caught]
+        yield source, job.target, notes
+        return
+    sources = list_images(job.source)
+    for source in sources:
+        name = re.sub(r"[^\w.-]+", "-", source.name).strip("-.") or "image"
+        target = job.target.with_stem(f"{job.target.stem}_{name}")
+        yield source, target if len(sources) > 1 else job.target, list(source.warnings)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return a file as it is, and of a folder the files that can be read."""
+    if not path.is_dir() or is_readable(path):
+        return [path]
+    files = sorted(
+        file for file in path.iterdir() if is_readable(file) and not _is_plain_folder(file)
+    )
+    if not files:
+        known = " ".join(READABLE)
+        raise MicrographError(f"{path}: holds no micrograph; files end in {known}")
+    return files
+
+
+def _is_plain_folder(path: Path) -> bool:
+    """Tell a folder that is named like a file from a Zarr store, which is a folder."""
+    return path.is_dir() and path.suffix.lower() != ".zspy"
+
+
+def _is_folder(output: str | os.PathLike[str]) -> bool:
+    """Tell whether an output names a folder, or refuse a file that cannot be written."""
+    path, text = Path(output), os.fspath(output)
+    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
+        return True
+    if path.suffix.lower() not in WRITABLE:
+        fault = f"{path.suffix} cannot be written; use {' '.join(WRITABLE)}"
+        raise MicrographError(f"{path}: {fault}, or end the name of a folder with a slash")
+    return False
+
+
+def _stem(file: Path) -> str:
+    """Return a file's name without the suffix of its format, such as .mrc or .mrc.gz."""
+    packed = file.suffix.lower() in (".gz", ".bz2")
+    return Path(file.stem).stem if packed else file.stem

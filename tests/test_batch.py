@@ -1,0 +1,182 @@
+"""What is written where, what is skipped, and that nothing half-written stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+from emdn.batch import Batch, Job, convert, denoise_file, plan
+from emdn.denoiser import Denoiser
+from emdn.io import MicrographError, read_micrograph, write_micrograph
+
+
+@pytest.fixture(scope="module")
+def noise_remover():
+    return Denoiser(progress=False)
+
+
+def counts(shape=(40, 32), seed=0, mean=30.0):
+    return np.random.default_rng(seed).poisson(mean, shape).astype(np.uint16)
+
+
+def touched(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.tif", "a_denoised.tif"),
+        ("b.MRC", "b_denoised.tif"),
+        ("c.mrc.gz", "c_denoised.tif"),
+        ("d.e.dm4", "d.e_denoised.tif"),
+    ],
+)
+def test_by_default_a_result_lies_beside_its_input(tmp_path, name, expected):
+    file = touched(tmp_path, name) / name
+    assert plan([file]) == [Job(file, tmp_path / expected)]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "mrc", "npy", "png"])
+def test_the_format_is_that_of_files_which_the_output_does_not_name(tmp_path, suffix):
+    file = tmp_path / "a.dm4"
+    assert plan([file], suffix=suffix)[0].target.suffix == f".{suffix}"
+    assert plan([file], tmp_path / "out", suffix=suffix)[0].target.suffix == f".{suffix}"
+    assert plan([file], tmp_path / "x.tiff", suffix=suffix)[0].target.suffix == ".tiff"
+
+
+@pytest.mark.parametrize(
+    "name", ["out.jpg", "out.dm4", "out.txt", "out.tif.gz", "out.2026"]
+)
+def test_a_suffix_that_cannot_be_written_is_refused_by_name(tmp_path, name):
+    with pytest.raises(MicrographError, match=r"cannot be written; use \.tif"):
+        plan([tmp_path / "a.tif"], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path):
+    wanted = [Job(tmp_path / "a.tif", tmp_path / "day.2026" / "a.tif")]
+    assert plan([tmp_path / "a.tif"], f"{tmp_path}/day.2026/") == wanted
+    (tmp_path / "day.2026").mkdir()
+    assert plan([tmp_path / "a.tif"], tmp_path / "day.2026") == wanted
+
+
+def test_hidden_files_and_folders_named_like_files_are_left_out(tmp_path):
+    touched(tmp_path, "a.tif", ".emdn-1f.tif", "._a.tif", "deep.tif/x.tif", "notes.txt")
+    assert [job.source.name for job in plan([tmp_path], tmp_path / "out")] == ["a.tif"]
+
+
+def test_what_is_done_already_is_skipped_and_kept_to_the_bit(tmp_path, noise_remover):
+    np.save(tmp_path / "a.npy", counts())
+    job = Job(tmp_path / "a.npy", tmp_path / "out" / "a.tif")
+    (first,) = denoise_file(job, noise_remover, Batch(skip=True))
+    before = job.target.read_bytes()
+    (again,) = denoise_file(job, noise_remover, Batch(skip=True, gain=50.0))
+    assert (first.skipped, again.skipped) == (False, True)
+    assert job.target.read_bytes() == before
+    (anew,) = denoise_file(job, noise_remover, Batch(skip=True, overwrite=True, gain=50.0))
+    assert not anew.skipped
+    assert job.target.read_bytes() != before
+    with pytest.raises(MicrographError, match="exists already"):
+        list(denoise_file(job, noise_remover))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "mrc", "npy"])
+def test_a_stack_is_denoised_image_by_image(tmp_path, noise_remover, suffix):
+    stack = np.stack([counts(seed=seed) for seed in range(3)])
+    write_micrograph(tmp_path / "stack.mrc", stack)
+    job = Job(tmp_path / "stack.mrc", tmp_path / f"out.{suffix}")
+    seen = []
+    list(denoise_file(job, noise_remover, advance=lambda *done: seen.append(done)))
+    result, _ = read_micrograph(job.target)
+    np.testing.assert_allclose(result, noise_remover.denoise(stack), atol=1e-3)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_all_images_of_a_file_go_into_files_named_after_them(tmp_path, noise_remover):
+    with tifffile.TiffWriter(tmp_path / "two.ome.tif", ome=True) as tif:
+        for seed, name in enumerate(("HAADF", "BF 2/3")):
+            tif.write(counts((32, 48), seed), metadata={"axes": "YX", "Name": name})
+    job = Job(tmp_path / "two.ome.tif", tmp_path / "two.tif")
+    done = list(denoise_file(job, noise_remover, Batch(every=True)))
+    assert [each.target.name for each in done] == ["two_HAADF.tif", "two_BF-2-3.tif"]
+    assert all(each.target.is_file() for each in done)
+    (one,) = denoise_file(job, noise_remover, Batch(image="BF 2/3"))
+    np.testing.assert_array_equal(
+        read_micrograph(one.target)[0], read_micrograph(done[1].target)[0]
+    )
+
+
+def test_one_image_and_all_images_exclude_each_other():
+    with pytest.raises(ValueError, match="exclude each other"):
+        Batch(image="HAADF", every=True)
+
+
+def test_the_type_of_the_input_is_kept_where_it_is_asked_for(tmp_path, noise_remover):
+    write_micrograph(tmp_path / "a.tif", counts())
+    job = Job(tmp_path / "a.tif", tmp_path / "b.tif")
+    list(denoise_file(job, noise_remover, Batch(dtype="same")))
+    result, _ = read_micrograph(job.target)
+    assert result.dtype == np.uint16
+    expected = noise_remover.denoise(counts())
+    np.testing.assert_allclose(result, expected, atol=0.51)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "uint32", "int64"])
+def test_conversion_to_integers_rounds_clips_and_counts(dtype):
+    limits = np.iinfo(dtype)
+    inside = np.array([[0.4, 0.6, 100.49]], np.float32)
+    pixels, clipped = convert(inside, dtype)
+    np.testing.assert_array_equal(pixels, [[0, 1, 100]])
+    assert (pixels.dtype, clipped) == (np.dtype(dtype), 0)
+    outside = np.array([[4.0 * limits.max, 4.0 * limits.min - 4.0]], np.float32)
+    pixels, clipped = convert(outside, dtype)
+    assert clipped == 2
+    assert pixels[0, 0] == pytest.approx(limits.max, rel=1e-6)
+    assert pixels[0, 1] == limits.min
+
+
+def test_a_file_that_cannot_be_read_leaves_no_folder_behind(tmp_path, noise_remover):
+    (tmp_path / "bad.tif").write_bytes(b"not a TIFF")
+    with pytest.raises(MicrographError, match=r"bad\.tif"):
+        list(denoise_file(Job(tmp_path / "bad.tif", tmp_path / "out/a.tif"), noise_remover))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_batch_that_is_killed_leaves_no_stray_file_and_goes_on(tmp_path):
+    """SIGTERM in the middle of a stack; the next run does what is missing."""
+    session = tmp_path / "session"
+    session.mkdir()
+    np.save(session / "a.npy", counts((32, 32)))
+    np.save(session / "b.npy", counts((400, 64, 64)))
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from emdn.cli import app; app()", "denoise"]
+    running = subprocess.Popen([*command, str(session), "-o", str(out)])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "a.tif").is_file() and list(out.glob(".emdn-*")):
+            break
+        time.sleep(0.02)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert [path.name for path in out.iterdir()] == ["a.tif"]
+    before = (out / "a.tif").stat().st_mtime_ns
+    np.save(session / "b.npy", counts((2, 64, 64)))
+    done = subprocess.run(
+        [*command, str(session), "-o", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"a.tif", "b.tif"}
+    assert "1 of 2 results are there already" in done.stderr
+    assert (out / "a.tif").stat().st_mtime_ns == before
