@@ -46,7 +46,7 @@ class Augmentation:
         does; and of pairs in which a pixel outside of the tile is the brightest.
     span : tuple of 2 float
         Least and largest part of the grey levels that such a crop fills.
-    grainy : float
+    grained : float
         Share of truths that get a grain. Micrographs have a noise of their own, which
         counts as truth here; random scenes and what was resized have none.
     grain : tuple of 2 float
@@ -65,13 +65,13 @@ class Augmentation:
     blur: tuple[float, float] = (0.3, 1.5)
     partial: float = 0.5
     span: tuple[float, float] = (0.15, 1.0)
-    grainy: float = 0.5
+    grained: float = 0.5
     grain: tuple[float, float] = (0.002, 0.03)
     misjudged: float = 0.2
     misjudgement: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("inverted", "blurred", "partial", "grainy", "misjudged"):
+        for name in ("inverted", "blurred", "partial", "grained", "misjudged"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"{name} must be a share from 0 to 1, got {getattr(self, name)}"
@@ -172,7 +172,7 @@ def _changed(
     if rng.random() < augmentation.partial:
         span = rng.uniform(*augmentation.span)
         clean = clean * span + rng.uniform(0, 1 - span)
-    if rng.random() < augmentation.grainy:
+    if rng.random() < augmentation.grained:
         clean = clean + _grain(clean.shape, augmentation.grain, rng)
     return np.clip(clean, 0, 1)
 

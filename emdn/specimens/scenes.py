@@ -143,7 +143,7 @@ def fibres(shape: tuple[int, int], rng: np.random.Generator) -> Image:
 
 
 def vesicles(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Draw vesicles, shells or droplets: rings of many sizes over a grainy ground.
+    """Draw vesicles, shells or droplets: rings of many sizes over a grained ground.
 
     Examples
     --------

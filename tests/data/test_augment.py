@@ -85,8 +85,8 @@ def test_half_of_the_truths_have_a_grain_as_strong_as_that_of_micrographs():
     image, deviations = membranes((64, 64), np.random.default_rng(0)), []
     usual = Augmentation(misjudged=0.0)
 
-    def truth(seed, grainy):
-        changes = replace(usual, grainy=grainy)
+    def truth(seed, grained):
+        changes = replace(usual, grained=grained)
         pair = augmented(image, 64, 1e4, changes, np.random.default_rng(seed))
         return pair.clean / pair.gain / 1e4
 
@@ -98,14 +98,14 @@ def test_half_of_the_truths_have_a_grain_as_strong_as_that_of_micrographs():
     assert 0.9 * low < min(deviations) < max(deviations) < 1.1 * high
     assert np.mean(np.log(deviations)) == pytest.approx(np.log(low * high) / 2, abs=0.22)
     grains = sum(
-        (truth(seed, usual.grainy) != truth(seed, 0.0)).mean() > 0.5 for seed in range(200)
+        (truth(seed, usual.grained) != truth(seed, 0.0)).mean() > 0.5 for seed in range(200)
     )
     assert stats.binomtest(int(grains), 200, 0.5).pvalue > 0.01
 
 
 def test_augmented_crops_are_bent_by_a_gamma_and_some_inverted_or_blurred():
     """The order of the greys tells which; the middle grey, by how much."""
-    changes = Augmentation(grainy=0.0)  # a grain has no order
+    changes = Augmentation(grained=0.0)  # a grain has no order
     image = membranes((48, 48), np.random.default_rng(0))
     rng, orders, gammas = np.random.default_rng(1), [], []
     for _ in range(200):
@@ -150,7 +150,7 @@ def test_a_constant_crop_and_one_without_electrons_make_finite_pairs(value):
 @pytest.mark.parametrize("image", [np.full((40, 40), 7.0), np.eye(40)])
 def test_without_any_change_a_crop_is_only_exposed(image):
     """Its truth is the image itself, in units of the brightest noisy pixel."""
-    nothing = Augmentation(gamma=0, inverted=0, blurred=0, partial=0, grainy=0, misjudged=0)
+    nothing = Augmentation(gamma=0, inverted=0, blurred=0, partial=0, grained=0, misjudged=0)
     pair = augmented(image.astype("f4"), 40, 100.0, nothing, np.random.default_rng(0))
     unit = image if image.min() < image.max() else np.full_like(image, 0.5)
     np.testing.assert_allclose(pair.clean / pair.gain, 100 * unit, rtol=1e-5)
