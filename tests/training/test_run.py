@@ -728,7 +728,7 @@ def refuse(*_, **__):
 
 
 @pytest.mark.parametrize(
-    "function", ["write_survey", "Log.write", "save_state", "keras.Model.save"]
+    "function", ["write_survey", "Log.write", "save_state", "written_whole"]
 )
 def test_a_full_disk_is_told_in_one_line(function, quick, copy, monkeypatch):
     """What was saved stays, and the same call goes on when there is room again."""
@@ -741,7 +741,7 @@ def test_a_full_disk_is_told_in_one_line(function, quick, copy, monkeypatch):
     message = one_line(caught.value)
     assert message.startswith(f"{copy}: cannot be written")
     assert "The last checkpoint, if there was one, stays" in message
-    assert newest_state(copy)[0] == (10 if function == "keras.Model.save" else 8)
+    assert newest_state(copy)[0] == (10 if function == "written_whole" else 8)
     assert not (copy / WEIGHTS).exists()
     monkeypatch.undo()
     assert train(longer, copy) == copy / WEIGHTS
