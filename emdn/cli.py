@@ -181,13 +181,13 @@ def train(
     load_tensorflow()
     from emdn.training.dry_run import plan
     from emdn.training.recipe import read_recipe
-    from emdn.training.run import TrainingError, settle_records
+    from emdn.training.run import TrainingError, find_records
     from emdn.training.run import train as train_in_folder
 
     try:
         recipe = read_recipe(config, data)
         if dry_run:
-            typer.echo("\n".join(plan(recipe, settle_records(recipe, output))))
+            typer.echo("\n".join(plan(recipe, find_records(recipe, output))))
             return
         weights = train_in_folder(recipe, output, progress=True)
     except (ValueError, OSError, TrainingError) as error:

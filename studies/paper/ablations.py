@@ -59,11 +59,12 @@ def base(folder: Path) -> TrainingConfig:
     pixels their statistics are so uncertain that little is learnt before.
     """
     return TrainingConfig(
-        DataConfig(folder, crop=32, downsizing=1, fractions=(0.8, 0.2, 0.0)),
-        NETWORK,
+        DataConfig(folder, crop=32, fractions=(0.8, 0.2, 0.0)),
+        model=NETWORK,
         schedule=(Phase(STEPS * 2 // 3, 2e-3), Phase(STEPS - STEPS * 2 // 3, 5e-4)),
         batch=8,
-        accumulation=1,
+        beta_1=0.5,
+        l2=5e-5,
         freeze_batch_norm=STEPS // 3,
         validate_every=STEPS,
         validation_pairs=MICROGRAPHS // 5,

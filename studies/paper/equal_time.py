@@ -18,12 +18,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
+from emdn.data.augment import Augmentation
 from emdn.data.corpus import survey
 from emdn.data.pipeline import pairs
 from emdn.data.sampler import Sampler
 from emdn.networks.ede2019 import SMALL
 from emdn.networks.unet import UNET
-from emdn.training.recipe import RECIPES, Phase, TrainingConfig, read_recipe
+from emdn.training.recipe import Phase, TrainingConfig, read_recipe
 from emdn.training.run import train
 from emdn.training.step import Trainer
 
@@ -36,10 +37,10 @@ VALIDATIONS = 16
 
 def networks(folder: Path) -> dict[str, TrainingConfig]:
     """Return the recipes to fit into the time, by name."""
-    recipe = read_recipe(RECIPES / "any-dose.yml", folder)
-    data = replace(recipe.data, dose_range="low")
+    recipe = read_recipe("any-dose", folder)
+    data = replace(recipe.data, dose_range="low", augmentation=Augmentation())
     aware = replace(recipe, data=data, averaging=0.0, dose_exponent=0.0)
-    rates = read_recipe(RECIPES / "blind-low.yml", folder).schedule
+    rates = read_recipe("blind-low", folder).schedule
     return {
         "paper-blind": replace(aware, model=SMALL, schedule=rates, precision="float32"),
         "u-net-blind": replace(aware, model=replace(UNET, stabilised=False)),
