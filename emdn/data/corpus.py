@@ -1,14 +1,17 @@
 """Which micrographs a folder holds, which split each is in, and which are refused."""
 
+import codecs
 import csv
 import hashlib
+import io
 import math
 import os
+import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -88,6 +91,175 @@ class DataConfig:
             raise ValueError(f"scenes must be a share from 0 to 1, got {self.scenes}")
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1):
             raise ValueError(f"fractions must be three that add to 1, got {self.fractions}")
+
+
+class Entry(NamedTuple):
+    """What a manifest says of one micrograph.
+
+    Parameters
+    ----------
+    file : str
+        Path below the folder, with forward slashes.
+    source : str
+        What the micrograph shares with others: a specimen, a session, a repository.
+    split : {"train", "val", "test", ""}
+        Part that the micrograph belongs to; empty where the manifest leaves it open.
+    modality : str
+        Kind of microscopy, to group scores by; empty where the manifest leaves it open.
+    """
+
+    file: str
+    source: str
+    split: Split | Literal[""] = ""
+    modality: str = ""
+
+
+MANIFEST = "manifest.csv"
+DELIMITERS = ",;\t"  # that spreadsheet programs put between cells
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # beginnings of "Unicode text"
+
+
+def read_manifest(folder: Path) -> list[Entry]:
+    """Read which micrographs a folder holds, as its ``manifest.csv`` says.
+
+    The file has a header and a line for each micrograph, with columns file and source and,
+    if wanted, split and modality; other columns are left aside. It may come from a
+    spreadsheet program: commas, semicolons or tabs stand between the cells, the names of
+    columns and splits are in any case, blanks around cells and empty lines do not count,
+    and paths may have the backslashes of Windows.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the micrographs and the manifest.
+
+    Returns
+    -------
+    list of Entry
+        Entries in the order of the lines.
+
+    Raises
+    ------
+    ValueError
+        If there is no manifest, or it cannot be meant: a column or a cell is missing, a
+        file lies outside the folder or has two lines, a split has another name. The
+        message names the line and the remedy.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(
+            f"{manifest}: does not exist; write one, with columns file, source and split"
+        )
+    rows = _rows(manifest)
+    columns = _columns(manifest, next(rows, (1, []))[1])
+    entries: list[Entry] = []
+    lines: dict[str, int] = {}
+    for line, cells in rows:
+        where = f"{manifest}, line {line}"
+        if len(cells) > len(columns):
+            raise ValueError(
+                f"{where}: has {len(cells)} cells under {len(columns)} columns; put "
+                "quotes around a cell that holds a delimiter"
+            )
+        values = dict(zip(columns, cells, strict=False))
+        entry = _entry(folder, values, where)
+        if entry.file in lines:
+            raise ValueError(
+                f"{where}: names {entry.file} again, as line {lines[entry.file]}; "
+                "remove one of them"
+            )
+        lines[entry.file] = line
+        entries.append(entry)
+    if not entries:
+        raise ValueError(f"{manifest}: names no micrograph; add a line for each")
+    return entries
+
+
+def write_manifest(folder: Path, entries: Sequence[Entry]) -> None:
+    """Write the ``manifest.csv`` of a folder, whole or not at all."""
+    path = folder / MANIFEST
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(Entry._fields)
+        writer.writerows(entries)
+
+
+def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line of a CSV file that has any."""
+    contents = manifest.read_bytes()
+    encoding = "utf-16" if contents.startswith(UTF_16) else "utf-8-sig"
+    try:
+        text = contents.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = contents[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{manifest}, line {line}: is no text in UTF-8; save the file as CSV UTF-8"
+        ) from error
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(DELIMITERS, key=head.count)
+    # Old programs end a line by a carriage return alone.
+    lines = io.StringIO(text, newline=None)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(
+            f"{manifest}, line {reader.line_num}: is no line of a CSV file ({error}); "
+            "save the file as CSV UTF-8"
+        ) from error
+
+
+def _columns(manifest: Path, header: Sequence[str]) -> list[str]:
+    """Return the names of a manifest's columns, if all that are needed are there."""
+    columns = [cell.casefold() for cell in header]
+    for name in ("file", "source"):
+        if name not in columns:
+            raise ValueError(
+                f"{manifest}, line 1: must name columns file and source, got "
+                f"{', '.join(filter(None, header)) or 'nothing'}"
+            )
+    for name in Entry._fields:
+        if columns.count(name) > 1:
+            raise ValueError(
+                f"{manifest}, line 1: names column {name} twice; rename one of them"
+            )
+    return columns
+
+
+def _entry(folder: Path, values: Mapping[str, str], where: str) -> Entry:
+    """Return the entry of a line's cells by column, or say what is wrong with them."""
+    for name in ("file", "source"):
+        if not values.get(name):
+            raise ValueError(f"{where}: has no {name}; fill it in, or remove the line")
+    split = values.get("split", "").casefold()
+    if split not in (*SPLITS, ""):
+        raise ValueError(
+            f"{where}: split must be one of {' '.join(SPLITS)}, got {values['split']!r}"
+        )
+    file = _inside(folder, values["file"], where)
+    return Entry(file, values["source"], split, values.get("modality", ""))
+
+
+def _inside(folder: Path, file: str, where: str) -> str:
+    """Return a path below a folder in its plain form; refuse one that leads out of it."""
+    if any(ord(letter) < ord(" ") for letter in file):
+        raise ValueError(f"{where}: {file!r} is no name of a file; mend the line")
+    drive = ""
+    if not (folder / file).exists():  # else backslash and colon are parts of a name
+        drive, file = PureWindowsPath(file).drive, file.replace("\\", "/")
+    plain = posixpath.normpath(file)
+    if drive or plain.startswith("/") or plain.split("/")[0] == "..":
+        raise ValueError(
+            f"{where}: {file} is no file inside the folder; copy or link it there, and "
+            "name it from there"
+        )
+    return plain
 
 
 class Record(NamedTuple):
@@ -210,22 +382,35 @@ def describe(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def write_manifest(path: Path, records: Sequence[Record]) -> None:
-    """Write records as a CSV file, whole or not at all."""
+def write_survey(path: Path, records: Sequence[Record]) -> None:
+    """Write what a survey found as a CSV file, whole or not at all."""
     with written_whole(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Record._fields)
         writer.writerows(records)
 
 
-def read_manifest(path: Path) -> list[Record]:
-    """Read what `write_manifest` wrote."""
+def read_survey(path: Path) -> list[Record]:
+    """Read what `write_survey` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a line of the file was damaged.
+    """
     types = {"height": int, "width": int, "mean": float, "noise_to_signal": float}
+    records = []
     with path.open(newline="") as file:
-        return [
-            Record(**{name: types.get(name, str)(text) for name, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+        rows = csv.DictReader(file, strict=True)
+        try:
+            for row in rows:
+                values = {name: types.get(name, str)(row[name]) for name in Record._fields}
+                records.append(Record(**values))
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: line {rows.line_num} is damaged; remove the file to survey again"
+            ) from error
+    return records
 
 
 def noise_to_signal(counts: NDArray) -> float:
@@ -247,9 +432,8 @@ def _find(folder: Path) -> list[tuple[str, str, str]]:
     """Return file, source and split (or nothing) of each micrograph in a folder."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: is no folder; name one that holds micrographs")
-    manifest = folder / "manifest.csv"
-    if manifest.is_file():
-        return _listed(manifest)
+    if (folder / MANIFEST).is_file():
+        return sorted(entry[:3] for entry in read_manifest(folder))
     files = sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
@@ -268,19 +452,6 @@ def _placed(file: Path) -> tuple[str, str, str]:
     inner = file.relative_to(split) if split else file
     source = inner.parts[0] if len(inner.parts) > 1 else file.as_posix()
     return file.as_posix(), source, split
-
-
-def _listed(manifest: Path) -> list[tuple[str, str, str]]:
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "source"} <= rows[0].keys():
-        raise ValueError(f"{manifest}: must have columns file and source, and a row a file")
-    for row in rows:
-        if row.get("split") not in (*SPLITS, None, ""):
-            raise ValueError(
-                f"{manifest}: split must be one of {' '.join(SPLITS)}, got {row['split']!r}"
-            )
-    return sorted((row["file"], row["source"], row.get("split") or "") for row in rows)
 
 
 def _assign_splits(

@@ -31,7 +31,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from emdn.data.corpus import Record, describe, read_manifest, survey, write_manifest
+from emdn.data.corpus import Record, describe, read_survey, survey, write_survey
 from emdn.data.pipeline import pairs
 from emdn.data.sampler import Sampler
 from emdn.files import written_whole
@@ -65,7 +65,7 @@ def train(
         How to train. Where the folder holds a run already, only the schedule, the place of
         the data, and how often things are logged, validated and saved may differ.
     folder : path
-        Of the run: gets ``recipe.json``, ``manifest.csv``, ``log.csv``, checkpoints,
+        Of the run: gets ``recipe.json``, ``survey.csv``, ``log.csv``, checkpoints,
         ``examples/``, ``tensorboard/`` if TensorBoard is installed, and, in the end,
         ``denoiser.keras``. Several machines share it.
     strategy : tf.distribute.Strategy, optional
@@ -109,13 +109,13 @@ def train(
 
 
 def settle_records(config: TrainingConfig, folder: Path) -> list[Record]:
-    """Return what a run knows about its micrographs, from its manifest or a survey."""
-    manifest = folder / "manifest.csv"
-    if manifest.is_file():
-        return read_manifest(manifest)
+    """Return what an earlier survey found out about a run's micrographs, or a new one."""
+    path = folder / "survey.csv"
+    if path.is_file():
+        return read_survey(path)
     records = survey(config.data, seed=config.seed)
     if folder.is_dir() and _chief():
-        write_manifest(manifest, records)
+        write_survey(path, records)
     return records
 
 
