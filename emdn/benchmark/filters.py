@@ -197,7 +197,7 @@ def wavelet_vst(noisy: Image, gain: float, *, strength: float) -> Image:
 
 
 def chambolle_tv_vst(noisy: Image, gain: float, *, strength: float) -> Image:
-    """Minimise total variation of the variance-stabilised image; `strength` is its weight."""
+    """Minimise total variation of the stabilised image, with `strength` as its weight."""
     return stabilised(partial(denoise_tv_chambolle, weight=strength), noisy, gain)
 
 

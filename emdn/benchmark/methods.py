@@ -99,7 +99,7 @@ NETWORK, TRUE_GAIN, BLIND = (method.name for method in NETWORKS)
 
 
 def choose(
-    names: Sequence[str] = (), *, peers: bool = False, own: Sequence[str] = ()
+    names: Sequence[str] = (), *, with_peers: bool = False, own: Sequence[str] = ()
 ) -> tuple[Method, ...]:
     """Return methods by name, in the order of `METHODS`, own ones last.
 
@@ -107,7 +107,7 @@ def choose(
     ----------
     names : sequence of str
         Names in `METHODS`; without any, all of `STANDARD`.
-    peers : bool
+    with_peers : bool
         Add all of `PEERS`, whose packages must be installed.
     own : sequence of str
         Functions to add, as "package.module:function"; see `own_method`.
@@ -130,7 +130,7 @@ def choose(
                 f"no method is called {name!r}; there are: {', '.join(METHODS)}"
             )
     wanted = {*names} or {method.name for method in STANDARD}
-    wanted |= {method.name for method in PEERS} if peers else set()
+    wanted |= {method.name for method in PEERS} if with_peers else set()
     chosen = [method for name, method in METHODS.items() if name in wanted]
     for method in chosen:
         if method.package is not None and find_spec(method.package.module) is None:
@@ -178,7 +178,7 @@ def own_method(place: str) -> Method:
     except (Exception, SystemExit) as error:
         fault = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{place}: cannot be imported ({fault})") from error
-    if not callable(function):
+    if not isinstance(function, Callable):
         raise ValueError(f"{place}: is no function but {type(function).__name__}")
     knows = "gain" if _takes_gain(function) else "nothing"
     return Method(place, place, place, knows, function)

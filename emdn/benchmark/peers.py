@@ -25,7 +25,6 @@ which run without them, only check what is handed over.
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
