@@ -121,7 +121,6 @@ def parse_rows(source: Path | IO[bytes], name: str) -> pd.DataFrame:
         rows = pd.read_csv(
             source,
             dtype=types,
-            float_precision="round_trip",
             keep_default_na=False,
             na_values={score: ["nan"] for score in SCORES},
         )
