@@ -26,7 +26,7 @@ from emdn.benchmark.method import Denoise, PaperDose
 from emdn.benchmark.methods import AWARE, METHODS, PAPER, STABILISED, label_of, own_method
 from emdn.benchmark.plots import (
     UNFILTERED,
-    leading_methods,
+    methods_to_draw,
     plot_error_against_dose,
     plot_mean_spectra,
     plot_score_distributions,
@@ -135,7 +135,7 @@ def plan_figures(
     Parameters and errors are those of `write_figures`.
     """
     rows, scored = read_rows(results), _scored_config(Path(results), Path(folder))
-    names = list(config.methods) or leading_methods(rows)
+    names = methods_to_draw(rows, config.methods or None)
     figures = {
         **_figures_of_rows(rows, names, config),
         **_figures_of_images(rows, names, scored),

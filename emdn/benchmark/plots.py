@@ -114,7 +114,7 @@ def plot_score_distributions(
         Methods to draw; by default `leading_methods`, and in the paper's convention those
         of the paper.
     """
-    names = _methods_to_draw(rows, methods, paper=score.endswith("_paper"))
+    names = methods_to_draw(rows, methods, paper=score.endswith("_paper"))
     finite, notes = _finite(rows, score, names)
     styles = method_styles(names)
     with plt.rc_context(STYLE):
@@ -160,7 +160,7 @@ def plot_error_against_dose(
     methods : sequence of str, optional
         Methods to draw; by default `leading_methods`.
     """
-    names = _methods_to_draw(rows, methods)
+    names = methods_to_draw(rows, methods)
     finite, notes = _finite(rows, "mse", names)
     styles, ends = method_styles(names), {}
     with plt.rc_context(STYLE):
@@ -353,10 +353,16 @@ def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _methods_to_draw(
+def methods_to_draw(
     rows: pd.DataFrame, methods: Sequence[str] | None, *, paper: bool = False
 ) -> list[str]:
-    """Return the methods to draw, and refuse those that have no rows."""
+    """Return the methods to draw, by default the leading ones or those of the paper.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or none of one of the methods.
+    """
     scored = list(rows["method"].unique()) if len(rows) else []
     if not scored:
         raise ValueError("rows must hold at least one score, got none")
