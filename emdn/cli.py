@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from emdn.batch import Batch, Format, PixelType, denoise_file, plan
-from emdn.console import load_tensorflow
+from emdn.console import load_tensorflow, progress
 from emdn.denoiser import Denoiser
 from emdn.io import WRITABLE, MicrographError, list_images
 from emdn.weights import WEIGHTS, load
@@ -116,24 +116,32 @@ def denoise(
             overlap=overlap,
             batch_size=batch_size,
             clip=clip,
+            progress=False,  # of tiles; a bar of files is shown
         )
         load(noise_remover.weights)
     except (ValueError, OSError) as error:
         _fail(error)
     failures = skipped = 0
-    for job in jobs:
-        try:
-            for done in denoise_file(job, noise_remover, batch):
-                for note in done.notes:
-                    _say(f"{job.source}: {note}", "yellow")
-                skipped += done.skipped
-                if not done.skipped:
-                    typer.echo(f"{job.source} -> {done.target}")
-        except (ValueError, OSError) as error:
-            text = str(error)
-            named = isinstance(error, MicrographError)
-            _say(text if named else f"{job.source}: {text}", "red")
-            failures += 1
+    with progress(len(jobs), description="Denoising", show=None) as advance:
+        for job in jobs:
+
+            def show(image: int, images: int, name: str = job.source.name) -> None:
+                advance(0, f"{name}, image {image} of {images}" if images > 1 else name)
+
+            advance(0, job.source.name)
+            try:
+                for done in denoise_file(job, noise_remover, batch, advance=show):
+                    for note in done.notes:
+                        _say(f"{job.source}: {note}", "yellow")
+                    skipped += done.skipped
+                    if not done.skipped:
+                        typer.echo(f"{job.source} -> {done.target}")
+            except (ValueError, OSError) as error:
+                text = str(error)
+                named = isinstance(error, MicrographError)
+                _say(text if named else f"{job.source}: {text}", "red")
+                failures += 1
+            advance(1)
     if skipped:
         text = f"{skipped} of {len(jobs)} results are there already"
         _say(f"{text}; --overwrite replaces them.", "yellow")
@@ -219,10 +227,16 @@ def benchmark(
         Literal["train", "val", "test"], typer.Option(help="Which of the micrographs.")
     ] = "test",
     instances: Annotated[
-        int, typer.Option(help="Instances of noise, for each dose range.")
-    ] = 20_000,
-    crop: Annotated[int, typer.Option(help="Largest side of a crop, in pixels.")] = 512,
-    seed: Annotated[int, typer.Option(help="Of crops, scales and noise.")] = 2018,
+        int | None,
+        typer.Option(help="Instances of noise, for each dose range; the paper's 20,000."),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(help="Largest side of a crop, in pixels; the paper's 512."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of crops, scales and noise.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, in place of them.")
@@ -261,7 +275,9 @@ def benchmark(
         from emdn.benchmark.tables import latex_table, markdown_table, summarise
 
     try:
-        config = BenchmarkConfig(folder, split, instances, crop, seed=seed)
+        given = {"instances": instances, "crop": crop, "seed": seed}
+        given = {name: value for name, value in given.items() if value is not None}
+        config = BenchmarkConfig(folder, split, **given)
         sys.path.append(str(Path.cwd()))  # where functions of one's own may be
         chosen = choose(_names(methods), with_peers=peers, own=method or ())
         run_benchmark(

@@ -5,22 +5,19 @@ few tiles at a time, put together and returned to its own units.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
+from emdn.console import progress
 from emdn.noise import estimate_gain
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
-from emdn.weights import WEIGHTS, Network, load
-
-ShippedWeights = Literal["auto", "low", "ordinary"]
+from emdn.weights import Name, Network, find, load
 
 # What the network may see, in units of the image's span. A pixel further out is a defect of
 # the detector, and would burn a hole into its surroundings.
@@ -73,7 +70,7 @@ class Denoiser:
 
     def __init__(
         self,
-        weights: ShippedWeights | str | PathLike[str] = "auto",
+        weights: Name | str | PathLike[str] = "auto",
         *,
         tile_size: int = 576,
         overlap: int = 32,
@@ -86,7 +83,7 @@ class Denoiser:
         if overlap % STRIDE:
             raise ValueError(f"overlap must be a multiple of {STRIDE}, got {overlap}")
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
-        self.weights = weights_path(weights)
+        self.weights = find(weights)
         self.tile_size = tile_size
         self.overlap = overlap
         self.batch_size = batch_size
@@ -129,7 +126,9 @@ class Denoiser:
         overlap = self.overlap if max(images.shape[1:]) > self.tile_size else 0
         tiling = Tiling.balanced(images.shape[1:], size=self.tile_size, overlap=overlap)
         denoised = np.empty(images.shape, np.float32)
-        with _progress(len(images) * len(tiling), self.progress) as advance:
+        tiles = len(images) * len(tiling)
+        show = False if self.progress is None and tiles < MANY_TILES else self.progress
+        with progress(tiles, description="Denoising tiles", show=show) as advance:
             for number, noisy in enumerate(images):
                 filled = _fill_defects(noisy)
                 denoised[number] = self._denoise(filled, gain, network, tiling, advance)
@@ -231,16 +230,6 @@ def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
     return image[tuple(nearest)]
 
 
-def weights_path(weights: str | PathLike[str]) -> Path:
-    """Return the file of weights that are named by a word or by their path."""
-    names = get_args(ShippedWeights)
-    path = WEIGHTS / f"{weights}.keras" if weights in names else Path(weights)
-    if not path.exists():
-        remedy = f"use {', '.join(names)}, or name a file saved by model.save"
-        raise FileNotFoundError(f"{path}: does not exist; {remedy}")
-    return path
-
-
 def _match_mean(
     denoised: NDArray[np.float32], noisy: NDArray[np.float32]
 ) -> NDArray[np.float32]:
@@ -251,27 +240,3 @@ def _match_mean(
     if found <= 0:  # a few lone counts, all taken for noise
         return np.full_like(noisy, dark + counts)
     return dark + (denoised - dark) * np.float32(counts / found)
-
-
-@contextmanager
-def _progress(tiles: int, wanted: bool | None) -> Iterator[Callable[[int], None]]:
-    """Show how many tiles are done, through the function that is yielded."""
-    if not (tiles >= MANY_TILES if wanted is None else wanted):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    text, done = TextColumn("{task.description}"), MofNCompleteColumn()
-    columns = (text, BarColumn(), done, TimeRemainingColumn())
-    console = Console(stderr=True)
-    hidden = wanted is None and not (console.is_terminal or console.is_jupyter)
-    with Progress(*columns, console=console, disable=hidden) as bar:
-        task = bar.add_task("Denoising tiles", total=tiles)
-        yield lambda done: bar.advance(task, done)

@@ -120,7 +120,7 @@ def load(weights: Name | str | PathLike[str]) -> Network:
         If the process was forked from one that had loaded a network.
     """
     global _process
-    path = _path(weights)
+    path = find(weights)
     _refuse_fork()
     with _loading:
         _process = os.getpid()
@@ -157,7 +157,7 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
 
     import emdn.networks.layers  # noqa: F401  (Keras must know them to load a network)
 
-    path = _path(weights)
+    path = find(weights)
     if path.parent == WEIGHTS and sha256(path) != shipped_hashes().get(path.name):
         raise ValueError(
             f"{path}: is not the file that was released, by its SHA-256; install emdn again"
@@ -200,7 +200,7 @@ def shipped_hashes() -> dict[str, str]:
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
-def _path(weights: str | PathLike[str]) -> Path:
+def find(weights: str | PathLike[str]) -> Path:
     """Return the file that holds some weights."""
     if weights in NAMES:
         return WEIGHTS / f"{weights}.keras"
