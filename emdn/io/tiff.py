@@ -64,13 +64,14 @@ def sources(path: Path) -> list[Source]:
     """
     with _opened(path) as tif:
         beside, images = companion_metadata(path), _OMEImages(tif)
-        parts = _parts(tif)
+        parts = _parts(tif, images)
         names = unique_names([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
         faults: list[tuple[str, str]] = []
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
             in_colours = _coloured(part.page)
             metadata = _metadata(part.page, images.of(part.series))
+            metadata = first_of(Metadata(detector=part.detector), metadata)
             try:
                 source = _describe(path, tif, part, name, first_of(metadata, beside))
                 # A preview in colours is found out by its pixels alone.
@@ -95,16 +96,21 @@ class _Part(NamedTuple):
     series: int  # its number in the file
     page: tifffile.TiffPage  # the first, which tells of all
     numbers: tuple[int, ...] | None = None  # of its pages in the series; None for all
+    detector: str | None = None
 
 
-def _parts(tif: tifffile.TiffFile) -> list[_Part]:
+def _parts(tif: tifffile.TiffFile, images: "_OMEImages") -> list[_Part]:
     """Return what is in a file, but for overviews that are marked as such."""
     series = list(enumerate(_all_series(tif)))
     whole = [each for each in series if not each[1].keyframe.is_reduced]
     parts = []
     for index, each in whole or series:
         name = each.name or f"Series {index + 1}"
-        groups = _groups(each)
+        channels, groups = _channels(each, images.of(index)), _groups(each)
+        for channel, numbers in channels.items():
+            parts.append(_Part(channel, index, each.keyframe, numbers, channel))
+        if channels:
+            continue
         if len(groups) < 2:
             parts.append(_Part(name, index, each.keyframe))
             continue
@@ -124,6 +130,27 @@ def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
         for series in tif.series
         for level in (series.levels if series.kind == "generic" else [series])
     ]
+
+
+def _channels(
+    series: tifffile.TiffPageSeries, image: ElementTree.Element | None
+) -> dict[str, tuple[int, ...]]:
+    """Return the pages of each channel of an OME-TIFF, where detectors gave them names."""
+    found = [] if image is None else image.findall("{*}Pixels/{*}Channel")
+    names = [each.get("Name") or "" for each in found]
+    leading = [axis for axis in series.axes if axis not in "YXS"]
+    lengths = [series.shape[series.axes.index(axis)] for axis in leading]
+    distinct = "" not in names and len({*names}) == len(names) > 1
+    if not distinct or "C" not in leading or len(leading) > 2:
+        return {}
+    axis = leading.index("C")
+    if lengths[axis] != len(names) or math.prod(lengths) != len(series.pages):
+        return {}
+    order = np.arange(math.prod(lengths)).reshape(lengths)
+    return {
+        name: tuple(np.take(order, number, axis).ravel().tolist())
+        for number, name in enumerate(names)
+    }
 
 
 def _groups(
