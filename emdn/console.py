@@ -1,6 +1,8 @@
 """What programs that own their terminal do: progress bars, and a quiet TensorFlow."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,3 +24,49 @@ def load_tensorflow() -> ModuleType:
     finally:
         os.dup2(kept, STDERR)
         os.close(kept)
+
+
+@contextmanager
+def progress(
+    total: int, completed: int = 0, *, description: str, show: bool | None = True
+) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on standard error, with the number of steps and the time left.
+
+    Parameters
+    ----------
+    total : int
+        Steps in all.
+    completed : int
+        Steps that were done before.
+    description : str
+        Text before the bar.
+    show : bool, optional
+        Whether to show the bar; None shows it on a terminal and in a notebook only.
+
+    Yields
+    ------
+    callable
+        ``advance(steps, description=None)`` notes steps that were done, and changes the
+        text before the bar if there is a new one.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    text, count = TextColumn("{task.description}"), MofNCompleteColumn()
+    columns = (text, BarColumn(), count, TimeRemainingColumn())
+    console = Console(stderr=True)
+    if show is None:
+        show = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, disable=not show) as bar:
+        task = bar.add_task(description, total=total, completed=completed)
+
+        def advance(steps: int, description: str | None = None) -> None:
+            bar.update(task, advance=steps, description=description)
+
+        yield advance

@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_line_in_a_dry_run_too(
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("emdn.training.run.write_manifest", refuse)
+    monkeypatch.setattr("emdn.training.run.write_survey", refuse)
     command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
     assert "No space left on device" in one_line_of(run(*command, "--dry-run"))
 

@@ -304,8 +304,8 @@ def test_levels_of_a_digitiser_are_no_counts(rng, micrograph):
 def test_a_grain_of_the_specimen_does_not_hide_that_an_image_is_of_counts(rng):
     """Structure of a pixel or two, three times as strong as the noise, is everywhere."""
     grain = ndimage.gaussian_filter(rng.normal(size=(256, 256)), 0.6)
-    grainy = np.clip(0.6 + 0.1 * grain / grain.std(), 0, 1)
-    counts = add_shot_noise(grainy, 1000.0, rng)
+    grained = np.clip(0.6 + 0.1 * grain / grain.std(), 0, 1)
+    counts = add_shot_noise(grained, 1000.0, rng)
     assert estimate_gain(counts) == 1
     smeared = counts + rng.uniform(-0.2, 0.2, counts.shape)
     assert 2.5 < estimate_gain(smeared) < 6  # what the noise alone would have said

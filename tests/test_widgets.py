@@ -11,7 +11,7 @@ from emdn.plots import show_images
 from emdn.scaling import to_unit
 from emdn.widgets import dose_slider
 
-SCALES = (20, 200, 2000)
+SCALES = (20, 2000)
 
 
 @pytest.fixture
@@ -31,13 +31,11 @@ def box(micrograph, seen):
 
 def test_there_is_a_picture_for_each_scale(box):
     slider, stack = box.children
-    assert slider.options == ("20", "200", "2000")
+    assert slider.options == ("20", "2000")
     pictures = [PIL.Image.open(BytesIO(each.value)) for each in stack.children]
-    first, *others = [np.asarray(picture.convert("L"), float) for picture in pictures]
-    assert len(others) == 2
-    for other in others:
-        assert first.shape == other.shape
-        assert np.abs(first - other).mean() > 5  # of 255 grey levels
+    few, many = [np.asarray(picture.convert("L"), float) for picture in pictures]
+    assert few.shape == many.shape
+    assert np.abs(few - many).mean() > 5  # of 255 grey levels
 
 
 @pytest.mark.usefixtures("box")

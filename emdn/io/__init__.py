@@ -174,10 +174,9 @@ def open_micrograph(path: str | os.PathLike[str], image: str | int | None = None
     UserWarning
         If no image is named in a file of several, and of a compression that loses.
     """
-    path = Path(path)
-    source = _chosen(path, list_images(path), image, level=3)
-    for text in source.warnings:
-        warnings.warn(_printable(f"{path}: {text}"), stacklevel=2)
+    source, told = _chosen(Path(path), image)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
     return source
 
 
@@ -211,30 +210,33 @@ def read_micrograph(
     UserWarning
         If no image is named in a file of several, and of a compression that loses.
     """
-    path = Path(path)
-    source = _chosen(path, list_images(path), image, level=3)
-    for text in source.warnings:
-        warnings.warn(_printable(f"{path}: {text}"), stacklevel=2)
+    source, told = _chosen(Path(path), image)
+    for text in told:
+        warnings.warn(text, stacklevel=2)
     return source.read(), source.metadata
 
 
-def _chosen(
-    path: Path, sources: list[Source], image: str | int | None, *, level: int
-) -> Source:
-    """Return the image of that name or number, or the first and a warning."""
+def _chosen(path: Path, image: str | int | None) -> tuple[Source, list[str]]:
+    """Return the image of that name or number, or the first, and what to warn of."""
+    sources = list_images(path)
     names = [source.name for source in sources]
+    told = []
     if image is None:
-        if len(sources) > 1:
-            rest = _named(names[1:])
-            text = f"holds {len(names)} images; {names[0]!r} is read, left out: {rest}"
-            warnings.warn(_printable(f"{path}: {text}"), stacklevel=level)
-        return sources[0]
-    if str(image) in names:
-        return sources[names.index(str(image))]
-    if str(image).isdecimal() and int(image) < len(sources):
-        return sources[int(image)]
-    remedy = f"name one of {_named(names)}, or a number from 0 to {len(names) - 1}"
-    raise MicrographError(_printable(f"{path}: holds no image {image!r}; {remedy}"))
+        chosen = 0
+        if len(names) > 1:
+            left_out = _named(names[1:])
+            told = [
+                f"holds {len(names)} images; {names[0]!r} is read, left out: {left_out}"
+            ]
+    elif str(image) in names:
+        chosen = names.index(str(image))
+    elif str(image).isdecimal() and int(image) < len(names):
+        chosen = int(image)
+    else:
+        remedy = f"name one of {_named(names)}, or a number from 0 to {len(names) - 1}"
+        raise MicrographError(_printable(f"{path}: holds no image {image!r}; {remedy}"))
+    told += sources[chosen].warnings
+    return sources[chosen], [_printable(f"{path}: {text}") for text in told]
 
 
 def _named(names: list[str]) -> str:

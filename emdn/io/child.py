@@ -56,7 +56,7 @@ class Limits:
 
 
 BLOCK = 16 * 1024**2
-"""Bytes of pixels to ask for at once: little against `Limits`, much for a fork's 10 ms."""
+"""Bytes of pixels to ask for at once, little against `Limits`, much for a fork's 10 ms."""
 
 NO_MORE_THAN = Limits()
 

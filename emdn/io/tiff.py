@@ -39,7 +39,7 @@ from emdn.io.source import (
 from emdn.io.vendor_tags import companion_metadata, vendor_metadata
 
 # tifffile would look for more files of these kinds in the folder.
-_ONE_FILE = {"is_mmstack": False, "is_ndtiff": False}
+_ONE_FILE: dict[str, Any] = {"is_mmstack": False, "is_ndtiff": False}
 # Bytes of a value of each type that a tag may have, TIFF 6.0 section 2 and BigTIFF.
 _TYPE_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))
 _TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
@@ -64,13 +64,14 @@ def sources(path: Path) -> list[Source]:
     """
     with _opened(path) as tif:
         beside, images = companion_metadata(path), _OMEImages(tif)
-        parts = _parts(tif)
+        parts = _parts(tif, images)
         names = unique_names([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
         faults: list[tuple[str, str]] = []
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
             in_colours = _coloured(part.page)
             metadata = _metadata(part.page, images.of(part.series))
+            metadata = first_of(Metadata(detector=part.detector), metadata)
             try:
                 source = _describe(path, tif, part, name, first_of(metadata, beside))
                 # A preview in colours is found out by its pixels alone.
@@ -95,22 +96,27 @@ class _Part(NamedTuple):
     series: int  # its number in the file
     page: tifffile.TiffPage  # the first, which tells of all
     numbers: tuple[int, ...] | None = None  # of its pages in the series; None for all
+    detector: str | None = None
 
 
-def _parts(tif: tifffile.TiffFile) -> list[_Part]:
+def _parts(tif: tifffile.TiffFile, images: "_OMEImages") -> list[_Part]:
     """Return what is in a file, but for overviews that are marked as such."""
     series = list(enumerate(_all_series(tif)))
     whole = [each for each in series if not each[1].keyframe.is_reduced]
     parts = []
     for index, each in whole or series:
         name = each.name or f"Series {index + 1}"
-        groups = _groups(each)
+        channels, groups = _channels(each, images.of(index)), _groups(each)
+        for channel, numbers in channels.items():
+            parts.append(_Part(channel, index, each.keyframe, numbers, channel))
+        if channels:
+            continue
         if len(groups) < 2:
             parts.append(_Part(name, index, each.keyframe))
             continue
-        for (detector, *_), numbers in groups.items():
-            page = each.pages[numbers[0]]
-            parts.append(_Part(detector or name, index, page, tuple(numbers)))
+        for (detector, *_), pages in groups.items():
+            numbers = tuple(number for number, _ in pages)
+            parts.append(_Part(detector or name, index, pages[0][1], numbers))
     return parts
 
 
@@ -126,12 +132,35 @@ def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     ]
 
 
-def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]:
-    """Return the pages of each detector and pixel size that a series mixes.
+def _channels(
+    series: tifffile.TiffPageSeries, image: ElementTree.Element | None
+) -> dict[str, tuple[int, ...]]:
+    """Return the pages of each channel of an OME-TIFF, where detectors gave them names."""
+    found = [] if image is None else image.findall("{*}Pixels/{*}Channel")
+    names = [each.get("Name") or "" for each in found]
+    leading = [axis for axis in series.axes if axis not in "YXS"]
+    lengths = [series.shape[series.axes.index(axis)] for axis in leading]
+    distinct = "" not in names and len({*names}) == len(names) > 1
+    if not distinct or "C" not in leading or len(leading) > 2:
+        return {}
+    axis = leading.index("C")
+    if lengths[axis] != len(names) or math.prod(lengths) != len(series.pages):
+        return {}
+    order = np.arange(math.prod(lengths)).reshape(lengths)
+    return {
+        name: tuple(np.take(order, number, axis).ravel().tolist())
+        for number, name in enumerate(names)
+    }
+
+
+def _groups(
+    series: tifffile.TiffPageSeries,
+) -> dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]]:
+    """Return the pages, by number, of each detector and pixel size that a series mixes.
 
     A microscope may write the images of its detectors as pages of one size.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]] = {}
     if series.kind != "generic" or not 1 < len(series.pages) <= _MOST_MIXED:
         return groups
     for number, page in enumerate(series.pages):
@@ -141,7 +170,7 @@ def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]
         if about.detector is None and about.pixel_size is None:
             return {}
         size = about.pixel_size and float(f"{about.pixel_size:.3g}")
-        groups.setdefault((about.detector, size, about.unit), []).append(number)
+        groups.setdefault((about.detector, size, about.unit), []).append((number, page))
     return groups
 
 
@@ -207,7 +236,8 @@ def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
 def _describe(
     path: Path, tif: tifffile.TiffFile, part: _Part, name: str, metadata: Metadata
 ) -> Source:
-    series, page = _all_series(tif)[part.series], part.page
+    series = _all_series(tif)[part.series]
+    page = series.keyframe
     if page.dtype is None:
         bits = page.bitspersample
         raise MicrographError(f"holds numbers of {bits} bits, of no known kind; export it")
@@ -265,7 +295,7 @@ def _read(
 def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator[NDArray]:
     with _opened(path) as tif:
         series = _all_series(tif)[index]
-        convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
+        convert, _ = _numbers(series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
             for image in images if images.ndim == 3 else [images]:

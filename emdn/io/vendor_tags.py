@@ -222,15 +222,16 @@ def companion_metadata(path: Path) -> Metadata:
     Hitachi's and JEOL's have the image's name and the suffix .txt, TESCAN's .hdr, or
     -tif.hdr where the image is a TIFF. Only a regular file in the same folder is read.
     """
-    for name, reader in (
-        (f"{path.stem}.txt", _hitachi_lines),
-        (f"{path.stem}.txt", _jeol_lines),
-        (f"{path.stem}.hdr", _tescan_lines),
-        (f"{path.stem}-{path.suffix[1:]}.hdr", _tescan_lines),
+    for end, reader in (
+        (".txt", _hitachi_lines),
+        (".txt", _jeol_lines),
+        (".hdr", _tescan_lines),
+        (f"-{path.suffix[1:]}.hdr", _tescan_lines),
     ):
-        text = _text_beside(path, name) or _text_beside(path, name.upper())
-        if text and (metadata := reader(text)) != Metadata():
-            return metadata
+        for spelled in (end, end.upper(), end.title()):
+            text = _text_beside(path, f"{path.stem}{spelled}")
+            if text and (metadata := reader(text)) != Metadata():
+                return metadata
     return Metadata()
 
 

@@ -43,12 +43,6 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> Image:
 
     The amplitude falls with the frequency to the power of 1 to 2. A quarter of the fields
     is folded at 0, which makes ridges; another quarter goes through a sine, for cells.
-
-    Examples
-    --------
-    >>> image = texture((64, 48), np.random.default_rng(0))
-    >>> print(image.shape, image.dtype, image.min(), image.max())
-    (64, 48) float32 0.0 1.0
     """
     field = power_law(shape, rng, exponent=rng.uniform(1.0, 2.0))
     bend = rng.integers(4)
@@ -130,12 +124,6 @@ def pores(shape: tuple[int, int], rng: np.random.Generator) -> Image:
 
     A smooth random field is cut at one or two levels, more or less sharply, and each
     phase keeps a texture of its own.
-
-    Examples
-    --------
-    >>> image = pores((64, 48), np.random.default_rng(0))
-    >>> print(image.shape, image.dtype, image.min(), image.max())
-    (64, 48) float32 0.0 1.0
     """
     size = np.exp(rng.uniform(np.log(4), np.log(60)))  # width of a pore, in pixels
     roughness = (0, 0.3)  # of the borders, in deviations of the field
@@ -150,14 +138,7 @@ def pores(shape: tuple[int, int], rng: np.random.Generator) -> Image:
 
 
 def fibres(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Draw fibres, filaments or scratches: curved lines of many widths over a ground.
-
-    Examples
-    --------
-    >>> image = fibres((64, 48), np.random.default_rng(0))
-    >>> print(image.shape, image.dtype, image.min(), image.max())
-    (64, 48) float32 0.0 1.0
-    """
+    """Draw fibres, filaments or scratches: curved lines of many widths over a ground."""
     # A fibre has a grey of about 1, the ground varies by at most half of that.
     canvas = _canvas(power_law(shape, rng, 1.5) * rng.uniform(0.05, 0.5))
     draw, sides = ImageDraw.Draw(canvas), FINE * np.array(shape)
@@ -182,14 +163,7 @@ def fibres(shape: tuple[int, int], rng: np.random.Generator) -> Image:
 
 
 def vesicles(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Draw vesicles, shells or droplets: rings of many sizes over a grainy ground.
-
-    Examples
-    --------
-    >>> image = vesicles((64, 48), np.random.default_rng(0))
-    >>> print(image.shape, image.dtype, image.min(), image.max())
-    (64, 48) float32 0.0 1.0
-    """
+    """Draw vesicles, shells or droplets: rings of many sizes over a grainy ground."""
     # Walls have a grey of about -1, the ground varies by at most 0.3.
     ground = power_law(shape, rng, rng.uniform(0.3, 1.5))
     canvas = _canvas(rng.uniform(0.02, 0.3) * ground)

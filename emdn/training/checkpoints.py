@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from emdn.files import written_whole
 
 PATTERN = "checkpoint-*.npz"
-KEPT = 2  # the newest, and one in case that it is damaged
-COUNT = "count"  # of the arrays, since the archive's directory has no checksum
-
+KEPT = 2  # checkpoints: the newest, and one in case that it is damaged
+COUNT = "count"  # name of the number of arrays; the archive's directory has no checksum
 
 # What reading a damaged archive may raise; RuntimeError where it seems to be encrypted.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile)
@@ -27,9 +26,9 @@ def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
     Parameters
     ----------
     folder : Path
-        Of the run.
+        Folder of the training.
     step : int
-        Number of steps done.
+        Number of steps that are done.
     state : dict of str to array
         Numeric arrays by name.
 
@@ -46,13 +45,18 @@ def save_state(folder: Path, step: int, state: dict[str, NDArray]) -> Path:
     return path
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint, damaged or not."""
+    return any(folder.glob(PATTERN))
+
+
 def newest_state(folder: Path) -> tuple[int, dict[str, NDArray]] | None:
     """Read the newest checkpoint that is whole: the steps done and the state.
 
     Parameters
     ----------
     folder : Path
-        Of the run.
+        Folder of the training.
 
     Returns
     -------

@@ -20,13 +20,40 @@ COLUMNS: tuple[str, ...] = ("step", "seconds", "rate", "loss", "mse", "val_mse",
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a run's ``log.csv``; a score that a row lacks is NaN."""
-    with path.open(newline="") as file:
-        whole = [line for line in file if line.endswith("\n")]  # a full disk cuts the last
-    return [
-        {name: float(text or math.nan) for name, text in row.items()}
-        for row in csv.DictReader(whole)
-    ]
+    """Read the rows of a training's ``log.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        The log. A last line that a full disk cut short is left aside.
+
+    Returns
+    -------
+    list of dict
+        The values of each row by column; a score that a row lacks is NaN.
+
+    Raises
+    ------
+    ValueError
+        If another line is damaged.
+    """
+    with path.open("rb") as file:
+        lines = [line for line in file if line.endswith(b"\n")]
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            cells = line.decode().rstrip("\r\n").split(",")
+            if number > 1:
+                values = [float(cell or math.nan) for cell in cells]
+                rows.append(dict(zip(COLUMNS, values, strict=True)))
+            elif tuple(cells) != COLUMNS:
+                raise ValueError("another header")
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: is damaged; remove the line, or the file if it is "
+                "the first"
+            ) from error
+    return rows
 
 
 class Log:
@@ -35,11 +62,12 @@ class Log:
     Parameters
     ----------
     folder : Path
-        Of the run.
+        Folder of the training.
     done : int
-        Steps that were done before; rows of later ones will come again and are dropped.
+        Number of steps that were done before. Rows of later ones, which will come again,
+        are dropped.
     writes : bool
-        Whether to touch files at all: of several workers, one does.
+        Whether to touch files at all; one of several workers does.
     """
 
     def __init__(self, folder: Path, done: int, *, writes: bool = True) -> None:

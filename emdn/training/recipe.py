@@ -1,16 +1,17 @@
-"""What decides about a training: the paper's settings (section 3), or others from a file.
+"""Recipes: all that decides about a training, from Python or from a YAML file.
 
-A recipe is a YAML file whose keys are the fields of `TrainingConfig`::
+The keys of the file are the fields of `TrainingConfig`::
 
-    data: {folder: micrographs, dose_range: low}
-    model: PAPER
+    data: {folder: micrographs, dose_range: low, crop: 128}
+    model: SMALL
     schedule:
-      - {steps: 134108, rate: 1.0e-3}
-      - {steps: 17713, rate: 2.5e-4}
-      - {steps: 46690, rate: 1.0e-4}
+      - {steps: 200, rate: 1.0e-5, end: 1.0e-3}
+      - {steps: 9000, rate: 1.0e-3, end: 1.0e-6}
 """
 
 import math
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from emdn.data.augment import Augmentation
 from emdn.data.corpus import DataConfig
 from emdn.networks import CONFIGS, AnyConfig
 from emdn.networks.ede2019 import PAPER
@@ -44,6 +46,16 @@ class Phase:
     rate: float
     end: float | None = None
 
+    @property
+    def possible(self) -> bool:
+        """Whether there are steps and finite rates, of which the first is positive."""
+        end = self.rate if self.end is None else self.end
+        return (
+            1 <= self.steps <= MOST_STEPS
+            and 0 < self.rate < math.inf
+            and 0 <= end < math.inf
+        )
+
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from the beginning of the phase.
 
@@ -62,29 +74,40 @@ class Phase:
 RECIPES = Path(__file__).parent / "recipes"
 """Folder of the recipes that the package brings along."""
 
+INNER = {
+    ("data",): DataConfig,
+    ("data", "augmentation"): Augmentation,
+    ("schedule",): Phase,
+}
+"""Dataclasses of settings within settings, by the keys that lead there."""
 
-LOW_DOSE = (Phase(134_108, 1e-3), Phase(17_713, 2.5e-4), Phase(46_690, 1e-4))
-"""The paper's schedule for low doses (section 3.3), from random weights."""
-
-
-ORDINARY_DOSE = (Phase(16_773, 2.5e-4), Phase(17_562, 1e-4))
-"""The paper's schedule for ordinary doses, which starts from the low-dose weights."""
+BRIEF = reprlib.Repr()  # whatever was written in place of a value, in some 200 letters
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 60, 60
+LONGEST = 200  # letters of a text in a message
+MOST_MISTAKES = 10  # named in a message
+MOST_PAIRS = 100_000  # a larger batch is taken for a mistake
+MOST_STEPS = 10**12  # a longer phase or interval is taken for a mistake
+SEEDS = 2**32  # NumPy's and Keras's seeds lie below
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that decides about a training. The defaults are the paper's for low doses.
+    """All that decides about a training.
+
+    Fields that `may_change_on_resume` decide on no step that was done, so a training that
+    goes on may have others. The recipes ``low-dose`` and ``ordinary-dose`` are the paper's.
 
     Parameters
     ----------
     data : DataConfig
         Micrographs, crops and doses.
+    schedule : tuple of Phase
+        Learning rates and how long each lasts.
     model : Ede2019Config, DnCNNConfig or UNetConfig
         The network.
     start : Path, optional
-        A Keras file whose weights to begin with, of the same `model`; otherwise random.
-    schedule : tuple of Phase
-        Learning rates and how long each lasts.
+        A Keras file of the same `model`, whose weights to begin with; otherwise they are
+        random.
     batch : int
         Pairs in an update of the weights, over all replicas.
     accumulation : int
@@ -92,30 +115,33 @@ class TrainingConfig:
     optimizer : {"adam", "rmsprop", "nesterov"}
         Adam, or RMSProp or Nesterov's accelerated gradient with a momentum of 0.9.
     beta_1 : float
-        Decay of Adam's first moments.
+        Decay of Adam's first moments for each step.
     l2 : float
-        Adds ``l2 * sum(w**2) / 2`` over all trainable variables to the loss, as the
-        original's code does. For ``l2 * sum(w**2)``, as one may read the paper, double it.
+        Strength of the L2 term: ``l2 * sum(w**2) / 2`` over all trainable variables is
+        added to the loss, as the original's code does. For ``l2 * sum(w**2)``, as one may
+        read the paper, double it.
     ssim_weight : float
-        Adds so many times (1 - SSIM) to the loss of an image (section 5).
+        Factor of (1 - SSIM), which is added to the loss of an image (section 5).
     clip : bool
-        Clip outputs to [0, 1] in the loss too, not only in scores (section 5).
+        Whether outputs are clipped to [0, 1] in the loss too, not only in scores
+        (section 5).
     averaging : float
         Share of the old that a step keeps of a running average of the weights, which is
         what is validated and saved in the end; 0 for no average.
     dose_exponent : float
-        Multiplies the squared error of an image by the counts that 1 stands for, in
-        hundreds, to this power. Where doses differ much, low ones would otherwise be all
-        that counts.
+        Power of an image's exposure that multiplies its squared error; the exposure is
+        1 / gain, in hundreds of counts. Where doses differ much, low ones would otherwise
+        be all that counts.
     freeze_batch_norm : int, optional
         Step from which on the moving statistics of batch normalisations are used and kept;
-        gains and offsets go on being trained.
+        their gains and offsets go on being trained. By default they are never frozen.
     precision : {"float32", "mixed_float16", "mixed_bfloat16"}
-        Of the arithmetic. Weights are float32 in any case.
+        Precision of the arithmetic. Weights are float32 in any case.
     seed : int
-        Of weights, splits, crops and noise.
+        Seed of weights, splits, crops and noise, from 0 to 2**32 - 1.
     deterministic : bool
-        Use only operations that always round alike, so that two runs agree in every bit.
+        Whether to use only operations that always round alike, so that two runs agree in
+        every bit.
     validate_every : int
         Steps from one validation to the next.
     validation_pairs : int
@@ -126,48 +152,43 @@ class TrainingConfig:
     """
 
     data: DataConfig
+    schedule: tuple[Phase, ...] = field(metadata={"may_change_on_resume": True})
     model: AnyConfig = PAPER
     start: Path | None = None
-    schedule: tuple[Phase, ...] = field(default=LOW_DOSE, metadata={"free": True})
     batch: int = 10
-    accumulation: int = 5
+    accumulation: int = 1
     optimizer: Literal["adam", "rmsprop", "nesterov"] = "adam"
-    beta_1: float = 0.5
-    l2: float = 5e-5
+    beta_1: float = 0.9
+    l2: float = 0.0
     ssim_weight: float = 0.0
     clip: bool = False
     averaging: float = 0.0
     dose_exponent: float = 0.0
-    freeze_batch_norm: int | None = LOW_DOSE[0].steps
+    freeze_batch_norm: int | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     seed: int = 0
     deterministic: bool = False
-    validate_every: int = field(default=5, metadata={"free": True})
-    validation_pairs: int = field(default=1, metadata={"free": True})
-    log_every: int = field(default=100, metadata={"free": True})
-    checkpoint_every: int = field(default=1000, metadata={"free": True})
-    examples_every: int = field(default=5000, metadata={"free": True})
+    validate_every: int = field(default=1000, metadata={"may_change_on_resume": True})
+    validation_pairs: int = field(default=1, metadata={"may_change_on_resume": True})
+    log_every: int = field(default=100, metadata={"may_change_on_resume": True})
+    checkpoint_every: int = field(default=1000, metadata={"may_change_on_resume": True})
+    examples_every: int = field(default=5000, metadata={"may_change_on_resume": True})
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulation", "validate_every", "validation_pairs"):
-            _require_natural(name, getattr(self, name))
-        for name in ("log_every", "checkpoint_every", "examples_every"):
-            _require_natural(name, getattr(self, name))
+        for name in ("batch", "accumulation", "validation_pairs"):
+            self._require_natural(name, MOST_PAIRS)
+        for name in ("validate_every", "log_every", "checkpoint_every", "examples_every"):
+            self._require_natural(name, MOST_STEPS)
         if self.batch % self.accumulation:
             raise ValueError(
                 f"batch must be a multiple of accumulation, got {self.batch} and "
                 f"{self.accumulation}"
             )
-        wrong = [
-            phase
-            for phase in self.schedule
-            if phase.steps < 1
-            or not 0 < phase.rate < math.inf
-            or not 0 <= (phase.end or 0) < math.inf
-        ]
+        wrong = [phase for phase in self.schedule if not phase.possible]
         if wrong or not self.schedule:
             raise ValueError(
-                f"schedule must be phases of steps >= 1, rate > 0 and end >= 0, got {wrong}"
+                "schedule must be phases of steps >= 1, rate > 0 and end >= 0, got "
+                f"{wrong[:2]}"
             )
         for name in ("beta_1", "averaging"):
             if not 0 <= getattr(self, name) < 1:
@@ -177,6 +198,19 @@ class TrainingConfig:
         for name in ("l2", "ssim_weight", "dose_exponent"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if (self.freeze_batch_norm or 0) < 0:
+            raise ValueError(
+                f"freeze_batch_norm must be 0 or more, got {self.freeze_batch_norm}"
+            )
+        if not 0 <= self.seed < SEEDS:
+            raise ValueError(f"seed must be from 0 to {SEEDS - 1}, got {self.seed}")
+
+    def _require_natural(self, name: str, most: int) -> None:
+        value = getattr(self, name)
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}")
 
     @property
     def steps(self) -> int:
@@ -196,28 +230,35 @@ class TrainingConfig:
         return self.freeze_batch_norm is not None and step >= self.freeze_batch_norm
 
 
-def read_recipe(path: Path, folder: Path | None = None) -> TrainingConfig:
+def read_recipe(recipe: str | Path, folder: Path | None = None) -> TrainingConfig:
     """Read a recipe from a YAML file.
 
     Parameters
     ----------
-    path : Path
-        Relative folders and files in it start from where the command is run.
+    recipe : str or Path
+        A file, or the name of a recipe that the package brings along, such as
+        ``low-dose``. Relative folders and files in it start from where the command is run.
     folder : Path, optional
         Takes the place of ``data.folder``.
 
     Raises
     ------
     ValueError
-        If the file is no YAML, or a key or a value is wrong; all of them are named, each
-        unknown key with the nearest one that exists.
+        If there is no such recipe, the file is no YAML, or a key or a value is wrong. All
+        of them are named, each unknown key with the nearest one that exists.
+
+    Examples
+    --------
+    >>> read_recipe("low-dose").steps
+    198511
     """
+    path = _find_recipe(recipe)
     try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{path}: is no YAML file ({' '.join(str(error).split())})"
-        ) from error
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: is no YAML file ({_shortened(error)})") from error
+    except RecursionError:
+        raise ValueError(f"{path}: is no YAML file (nested too deeply)") from None
     if not isinstance(settings, Mapping):
         raise ValueError(
             f"{path}: must hold settings, key: value, as in a recipe of the book"
@@ -241,12 +282,18 @@ def parse_recipe(settings: Mapping[str, Any]) -> TrainingConfig:
         `DataConfig`, `model` the name of a network in `emdn.networks.CONFIGS`, or a mapping
         of one under the key `name` and fields that differ from it.
 
+    Raises
+    ------
+    ValueError
+        If a key or a value is wrong, in one line that names them.
+
     Examples
     --------
-    >>> recipe = parse_recipe({"data": {"folder": "micrographs"}, "model": "SMALL"})
-    >>> recipe.steps, recipe.rate(0), recipe.rate(140_000)
-    (198511, 0.001, 0.00025)
-    >>> parse_recipe({"data": {"folder": "micrographs", "corp": 256}})
+    >>> data, schedule = {"folder": "micrographs"}, [{"steps": 500, "rate": "1e-3"}]
+    >>> recipe = parse_recipe({"data": data, "schedule": schedule, "model": "SMALL"})
+    >>> recipe.steps, recipe.rate(0)
+    (500, 0.001)
+    >>> parse_recipe({"data": {**data, "corp": 256}, "schedule": schedule})
     Traceback (most recent call last):
     ValueError: data.corp: is no setting; did you mean crop?
     """
@@ -256,12 +303,38 @@ def parse_recipe(settings: Mapping[str, Any]) -> TrainingConfig:
     return _parse(TrainingConfig, settings)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain YAML, and refuses a key that a mapping has twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Return a mapping whose keys are all different."""
+        mapping = super().construct_mapping(node, deep)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise yaml.YAMLError(f"the key {name} comes {count} times")
+        return mapping
+
+
+def _find_recipe(recipe: str | Path) -> Path:
+    """Return the file of a recipe by its path or its name."""
+    path, shipped = Path(recipe), RECIPES / f"{recipe}.yml"
+    if path.suffix or len(path.parts) != 1 or path.exists():
+        return path
+    if shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yml")))
+    raise ValueError(f"{recipe}: is no recipe; name a YAML file, or one of {names}")
+
+
 def _parse_model(settings: Any) -> AnyConfig:
     """Return a network by its name, or by name and the fields that differ."""
     differing = dict(settings) if isinstance(settings, Mapping) else {"name": settings}
     name = differing.pop("name", "PAPER")
     if not isinstance(name, str) or name not in CONFIGS:
-        raise ValueError(f"model: must be one of {', '.join(CONFIGS)}, got {name!r}")
+        raise ValueError(
+            f"model: must be one of {', '.join(CONFIGS)}, got {BRIEF.repr(name)}"
+        )
     base = CONFIGS[name]
     return _parse(type(base), {**asdict(base), **differing}, "model")
 
@@ -272,26 +345,27 @@ def _parse(kind: type, settings: Mapping[str, Any], where: str = "") -> Any:
     try:
         return TypeAdapter(strict).validate_python(settings)
     except ValidationError as error:
-        lines = [_explain(kind, each, where) for each in error.errors()]
+        lines = [_explain(kind, each, where) for each in error.errors()[:MOST_MISTAKES]]
         raise ValueError("; ".join(lines)) from None
 
 
 def _explain(kind: type, error: Any, where: str) -> str:
     """Say in one line what is wrong with a setting."""
     *outer, last = error["loc"] or ("",)
-    name = ".".join(str(part) for part in (where, *outer, last) if part != "")
+    name = ".".join(_shortened(part) for part in (where, *outer, last) if part != "")
     if error["type"] == "unexpected_keyword_argument":
-        kind = {"data": DataConfig, "schedule": Phase}[outer[0]] if outer else kind
-        known = [each.name for each in fields(kind)]
+        inside = tuple(part for part in outer if isinstance(part, str))
+        known = [each.name for each in fields(INNER.get(inside, kind))]
         nearest = get_close_matches(str(last), known, n=1, cutoff=0.5)
         remedy = f"did you mean {nearest[0]}?" if nearest else f"use {', '.join(known)}"
         return f"{name}: is no setting; {remedy}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("missing", "value_error"):
         return f"{name}: {message}" if name else message
-    return f"{name}: {message}, got {error['input']!r}"
+    return f"{name}: {message}, got {BRIEF.repr(error['input'])}"
 
 
-def _require_natural(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+def _shortened(text: Any) -> str:
+    """Return a text that may be long, or hold line breaks, as one short line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

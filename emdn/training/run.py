@@ -2,19 +2,19 @@
 
     TrainingConfig --survey, Sampler--> pairs --Trainer.step--> weights --> checkpoints, log
 
-Started again on its folder, it goes on from the newest checkpoint with the pair that would
-have come next. What is killed loses no more than the steps since then, and ends with the
-same weights, to the last bit if operations are deterministic.
+A training that is started again on its folder goes on from the newest checkpoint, with the
+pair that would have come next. A kill costs the steps since that checkpoint. The weights in
+the end are the same as without it, to the last bit if operations are deterministic.
 """
 
-import json
+import hashlib
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -23,31 +23,33 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from emdn.data.corpus import Record, describe, read_manifest, survey, write_manifest
+from emdn.console import progress as progress_bar
+from emdn.data.corpus import (
+    Record,
+    describe,
+    read_survey,
+    require_unchanged,
+    survey,
+    write_survey,
+)
 from emdn.data.pipeline import pairs
 from emdn.data.sampler import Sampler
-from emdn.files import written_whole
+from emdn.files import locked, write_or_compare, written_whole
 from emdn.metrics import mse, ssim
 from emdn.networks import build
 from emdn.noise import NoisyPair
-from emdn.training.checkpoints import newest_state, save_state
+from emdn.training.checkpoints import has_checkpoint, newest_state, save_state
 from emdn.training.log import Log
 from emdn.training.recipe import TrainingConfig
 from emdn.training.step import Trainer, choose_strategy, cluster
 
-WEIGHTS = "denoiser.keras"  # what a finished run leaves, for `Denoiser(...)`
+RECIPE, SURVEY, LOCK = "recipe.json", "survey.csv", "lock"
+WEIGHTS = "denoiser.keras"  # what a finished training leaves, for `Denoiser(...)`
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot start or go on, told in one line: what, why, remedy."""
+    """A training that cannot go on, told in one line: what, why, remedy."""
 
 
 def train(
@@ -62,17 +64,17 @@ def train(
     Parameters
     ----------
     config : TrainingConfig
-        How to train. Where the folder holds a run already, only the schedule, the place of
-        the data, and how often things are logged, validated and saved may differ.
+        How to train. Where the folder holds a checkpoint already, only the schedule, the
+        place of the data, and how often things are logged, validated and saved may differ.
     folder : path
-        Of the run: gets ``recipe.json``, ``manifest.csv``, ``log.csv``, checkpoints,
-        ``examples/``, ``tensorboard/`` if TensorBoard is installed, and, in the end,
-        ``denoiser.keras``. Several machines share it.
+        Folder of the training: gets ``recipe.json``, ``survey.csv``, ``log.csv``,
+        checkpoints, ``examples/``, ``tensorboard/`` if TensorBoard is installed, and, in
+        the end, ``denoiser.keras``. Several machines share it.
     strategy : tf.distribute.Strategy, optional
-        Who trains: by default the processes that the environment variable TF_CONFIG names,
-        else all GPUs of this machine, else its processor.
+        Devices that train: by default the processes that the environment variable
+        TF_CONFIG names, else all GPUs of this machine, else its processor.
     progress : bool
-        Say which micrographs are used, and show a progress bar.
+        Whether to say which micrographs are used, and to show a progress bar.
 
     Returns
     -------
@@ -83,10 +85,11 @@ def train(
     Raises
     ------
     TrainingError
-        If the folder holds another run or cannot be written, or the loss is not finite any
-        more. The last checkpoint stays.
+        If the folder cannot be written, or the loss is not finite any more. The last
+        checkpoint stays.
     ValueError
-        If the data are of no use, see `emdn.data.corpus.survey`.
+        If the data are of no use, see `emdn.data.corpus.survey`; if another process trains
+        in the folder, or it holds another training or a damaged one.
     """
     folder = Path(folder)
     strategy = strategy or choose_strategy()  # before all else that TensorFlow does
@@ -94,29 +97,113 @@ def train(
         tf.config.experimental.enable_op_determinism()
     with _disk_errors(folder):
         (folder / "examples").mkdir(parents=True, exist_ok=True)
-        _settle_recipe(config, folder)
-        records = settle_records(config, folder)
-        if progress and _chief():
-            Console(stderr=True).print(
-                *describe(records), sep="\n", highlight=False, markup=False
-            )
-        trainer = Trainer(config, strategy)
-        done, state = newest_state(folder) or (0, None)
-        if state is not None:
-            trainer.restore(state)
-        finished = done >= config.steps or _run(trainer, records, folder, done, progress)
-        return _save_weights(trainer, folder / WEIGHTS) if finished else None
+        with locked(folder / LOCK) if _chief() else nullcontext():
+            return _train(config, folder, strategy, progress)
 
 
-def settle_records(config: TrainingConfig, folder: Path) -> list[Record]:
-    """Return what a run knows about its micrographs, from its manifest or a survey."""
-    manifest = folder / "manifest.csv"
-    if manifest.is_file():
-        return read_manifest(manifest)
-    records = survey(config.data, seed=config.seed)
-    if folder.is_dir() and _chief():
-        write_manifest(manifest, records)
+def _train(
+    config: TrainingConfig, folder: Path, strategy: tf.distribute.Strategy, progress: bool
+) -> Path | None:
+    """Train in a folder that this process alone writes to."""
+    checkpoint = newest_state(folder)
+    records = find_records(config, folder)
+    if checkpoint:
+        _require_same_training(config, records, folder)
+    if progress and _chief():
+        console = Console(stderr=True)
+        console.print(*describe(records), sep="\n", highlight=False, markup=False)
+    trainer, done = Trainer(config, strategy), 0
+    if checkpoint:
+        done, state = checkpoint
+        _restore(trainer, done, state, folder)
+    if _chief():
+        _write_down(config, records, folder, fresh=not checkpoint)
+    finished = done == config.steps or _run(trainer, records, folder, done, progress)
+    return _save_weights(trainer, folder / WEIGHTS) if finished else None
+
+
+def find_records(config: TrainingConfig, folder: Path) -> list[Record]:
+    """Return what is known about the micrographs of a training.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Names the folder of the micrographs.
+    folder : Path
+        Folder of the training. Only if it holds a checkpoint, the survey that it was begun
+        with counts; otherwise there is a new one.
+
+    Raises
+    ------
+    ValueError
+        If the data are of no use, or others than when the training began.
+    """
+    path = folder / SURVEY
+    if not (has_checkpoint(folder) and path.is_file()):
+        return survey(config.data, seed=config.seed)
+    records = read_survey(path)
+    require_unchanged(records, config.data.folder)
     return records
+
+
+def _description(config: TrainingConfig, records: list[Record]) -> dict[str, Any]:
+    """Return all that decides on the weights: the settings and the micrographs."""
+    text = "".join(f"{each.file}\0{each.split}\0{each.digest}\0" for each in records)
+    digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    return {**asdict(config), "micrographs": f"{len(records)} files of digest {digest}"}
+
+
+def _may_change(config: TrainingConfig) -> list[str]:
+    """Return full names of the settings that may change in the course of a training."""
+    groups = {"": fields(config), "data.": fields(config.data)}
+    return [
+        f"{prefix}{each.name}"
+        for prefix, group in groups.items()
+        for each in group
+        if each.metadata.get("may_change_on_resume")
+    ]
+
+
+def _require_same_training(
+    config: TrainingConfig, records: list[Record], folder: Path
+) -> None:
+    """Refuse to go on with a training of other settings or micrographs."""
+    path = folder / RECIPE
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: holds checkpoints, but no {RECIPE}; choose another folder"
+        )
+    may_change = _may_change(config)
+    write_or_compare(path, _description(config, records), may_change=may_change)
+
+
+def _write_down(
+    config: TrainingConfig, records: list[Record], folder: Path, *, fresh: bool
+) -> None:
+    """Write survey and recipe, once all that may be wrong with a start went well."""
+    if fresh or not (folder / SURVEY).is_file():
+        write_survey(folder / SURVEY, records)
+    if fresh:  # a recipe without a checkpoint is one of a start that failed
+        (folder / RECIPE).unlink(missing_ok=True)
+        write_or_compare(folder / RECIPE, _description(config, records))
+
+
+def _restore(trainer: Trainer, done: int, state: dict[str, NDArray], folder: Path) -> None:
+    """Set a trainer to a checkpoint, which must fit the schedule and be finite."""
+    if done > trainer.config.steps:
+        raise ValueError(
+            f"{folder}: {done} steps are done, more than the {trainer.config.steps} of the "
+            "schedule; lengthen it, or choose another folder"
+        )
+    if not all(np.isfinite(each).all() for each in state.values()):
+        raise ValueError(
+            f"{folder}: the newest checkpoint holds numbers that are not finite; remove it "
+            "to go on from the one before"
+        )
+    try:
+        trainer.restore(state)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}; choose another folder") from error
 
 
 def _run(
@@ -128,21 +215,28 @@ def _run(
     validation = _Validation(trainer, records, sampler)
     part = config.batch // config.accumulation
     first = done * config.accumulation
-    batches = _plainly(pairs(sampler, part, first=first, share=cluster()), sampler)
-    log, count = Log(folder, done, writes=_chief()), done
-    with _interrupts() as interrupted, _bar(config, done, progress) as show:
+    made = pairs(sampler, part, first=first, share=cluster())
+    batches = _with_faults_of(sampler, made)
+    log, count, shown = Log(folder, done, writes=_chief()), done, done
+    begun = time.monotonic()
+    bar = progress_bar(
+        config.steps, done, description="training", show=progress and _chief()
+    )
+    with _interrupts() as interrupts, bar as advance:
         for step in range(done, config.steps):
             loss, error = trainer.step(batches, step)
             count = step + 1
             log.note(loss=loss, mse=error)
             if count % config.validate_every == 0:
                 log.note(**validation.scores(count))
-            last = count == config.steps or _any(trainer, bool(interrupted))
+            last = count == config.steps or _any_worker(trainer.strategy, interrupts)
             saving = last or count % config.checkpoint_every == 0
             if saving or count % config.log_every == 0:
                 row = log.write(count, config.rate(step))
                 _require_finite("the loss", [row["loss"]], count, folder)
-                show(count, row)
+                speed = (count - done) * config.batch / (time.monotonic() - begun)
+                advance(count - shown, _in_words(row, speed))
+                shown = count
             if saving:
                 state = trainer.state()
                 _require_finite("a variable", state.values(), count, folder)
@@ -155,8 +249,13 @@ def _run(
     return count == config.steps
 
 
-def _plainly(batches: Iterable[Any], sampler: Sampler) -> Iterator[Any]:
-    """Tell what stopped a thread that makes pairs without TensorFlow's words around it."""
+def _in_words(row: dict[str, float], speed: float) -> str:
+    """Return what a progress bar says of a row of the log; the speed is in images/s."""
+    return f"loss {row['loss']:.3g}  rate {row['rate']:.3g}  {speed:.3g} images/s"
+
+
+def _with_faults_of(sampler: Sampler, batches: Iterable[Any]) -> Iterator[Any]:
+    """Pass batches on; raise the sampler's own fault in place of TensorFlow's."""
     try:
         yield from batches
     except tf.errors.OpError as error:
@@ -223,52 +322,17 @@ def _save_weights(trainer: Trainer, path: Path) -> Path:
     return path
 
 
-def _settle_recipe(config: TrainingConfig, folder: Path) -> None:
-    """Write down what a run is, or compare with what was written."""
-    path = folder / "recipe.json"
-    now = json.loads(json.dumps(asdict(config), default=str))
-    if path.is_file():
-        before, after = _fixed(config, json.loads(path.read_text())), _fixed(config, now)
-        changed = [
-            f"{name} from {before.get(name)} to {after.get(name)}"
-            for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)
-        ]
-        if changed:
-            raise TrainingError(
-                f"{folder}: holds a run of another recipe, changed: {', '.join(changed)}; "
-                "choose another folder, or go back to the old values"
-            )
-    elif any(folder.glob("checkpoint-*.npz")):
-        raise TrainingError(
-            f"{folder}: holds checkpoints, but no recipe.json; choose another"
-        )
-    elif _chief():
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(now, indent=1) + "\n")
-
-
-def _fixed(config: TrainingConfig, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that must not change in the course of a run, by full name."""
-    free = {each.name for each in fields(config) if each.metadata.get("free")}
-    free_data = {each.name for each in fields(config.data) if each.metadata.get("free")}
-    fixed = {name: value for name, value in recipe.items() if name not in free}
-    data = fixed.pop("data")
-    return fixed | {f"data.{n}": value for n, value in data.items() if n not in free_data}
-
-
 def _chief() -> bool:
     """Whether this process writes files: the first worker, or the only one."""
     return cluster()[0] == 0
 
 
-def _any(trainer: Trainer, flag: bool) -> bool:
-    """Return whether any worker raises a flag, so that all leave at the same step."""
+def _any_worker(strategy: tf.distribute.Strategy, interrupts: list[int]) -> bool:
+    """Return whether any worker was interrupted, so that all leave at the same step."""
     if cluster()[1] == 1:
-        return flag
-    strategy = trainer.strategy
+        return bool(interrupts)
     flags = strategy.experimental_distribute_values_from_function(
-        lambda _: tf.constant(float(flag))
+        lambda _: tf.constant(float(len(interrupts)))
     )
     total = strategy.reduce(tf.distribute.ReduceOp.SUM, flags, axis=None)
     return bool(total > 0)
@@ -303,23 +367,3 @@ def _interrupts() -> Iterator[list[int]]:
     finally:
         for each, handler in zip(signals, before, strict=True):
             signal.signal(each, handler)
-
-
-@contextmanager
-def _bar(
-    config: TrainingConfig, done: int, wanted: bool
-) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show steps, loss, learning rate, images per second and the time left."""
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    begun = time.monotonic()
-    hidden = not (wanted and _chief())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
-        task = bar.add_task("training", total=config.steps, completed=done)
-
-        def show(step: int, row: dict[str, float]) -> None:
-            speed = (step - done) * config.batch / (time.monotonic() - begun)
-            line = f"loss {row['loss']:.3g}  rate {row['rate']:.3g}  {speed:.3g} images/s"
-            bar.update(task, completed=step, description=line)
-
-        yield show

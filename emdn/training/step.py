@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ from emdn.networks import build
 from emdn.networks.inference import remove_noise
 from emdn.training.recipe import TrainingConfig
 
-USUAL_COUNTS = 100.0  # where `dose_exponent` changes nothing
+USUAL_COUNTS = 100.0  # counts in a pixel of value 1 at which `dose_exponent` is no change
+MOMENTUM = 0.9  # share of the last update in the next, as in the original code
+EPSILON = 1e-8  # added to Adam's divisor, as in TensorFlow 1, which the original used
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """Return who trains: the processes of TF_CONFIG, or all GPUs, or the processor."""
+    """Return the devices that train: TF_CONFIG's workers, all GPUs, or the processor."""
     if cluster()[1] > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_logical_devices("GPU")) > 1:
@@ -50,7 +51,7 @@ class Trainer:
     config : TrainingConfig
         How to train.
     strategy : tf.distribute.Strategy, optional
-        Who trains; by default as `choose_strategy` says.
+        Devices that train; by default as `choose_strategy` says.
     """
 
     def __init__(
@@ -86,28 +87,29 @@ class Trainer:
         Parameters
         ----------
         parts : iterator of triples of tensors
-            Noisy and clean images, (N, H, W, 1), and the gain of each, (N,);
-            of a part, this worker's share.
+            This worker's share of the parts: noisy and clean images, (N, H, W, 1), and
+            the gain of each, (N,).
         number : int
-            Of the step, from 0: decides on learning rate and batch normalisation.
+            Number of the step, from 0. It decides on learning rate and batch normalisation.
 
         Returns
         -------
         loss, mse : scalar tensors
-            Means over the batch: of the loss without its L2 term, and of the squared error
-            of outputs clipped to [0, 1].
+            Mean loss of the batch without its L2 term, and mean squared error of outputs
+            clipped to [0, 1].
         """
         self.optimizer.learning_rate.assign(self.config.rate(number))
         training = not self.config.freezes(number)
         count = self.config.accumulation
-        scores = [
-            self._run(*map(self._spread, next(parts)), training=training, apply=count == 1)
-            for _ in range(count)
-        ]
+        losses, errors = [], []
+        for _ in range(count):
+            noisy, clean, gain = (self._spread(each) for each in next(parts))
+            loss, error = self._run(noisy, clean, gain, training=training, apply=count == 1)
+            losses.append(loss)
+            errors.append(error)
         if count > 1:
             self._apply()
-        loss, error = (tf.add_n(list(each)) for each in zip(*scores, strict=True))
-        return loss / count, error / count
+        return tf.add_n(losses) / count, tf.add_n(errors) / count
 
     def gradients(
         self, noisy: Any, clean: Any, gain: Any, *, training: bool
@@ -155,8 +157,18 @@ class Trainer:
         return {name: np.asarray(each) for name, each in self._variables().items()}
 
     def restore(self, state: dict[str, NDArray]) -> None:
-        """Set all variables to what `state` returned."""
-        for name, variable in self._variables().items():
+        """Set all variables to what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If the state is of other variables. Then none is changed.
+        """
+        variables = self._variables()
+        shapes = {name: tuple(each.shape) for name, each in variables.items()}
+        if shapes != {name: array.shape for name, array in state.items()}:
+            raise ValueError("the checkpoint is of another network or optimizer")
+        for name, variable in variables.items():
             variable.assign(state[name])
 
     def _variables(self) -> dict[str, Any]:
@@ -241,15 +253,20 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _build_optimizer(config: TrainingConfig) -> Any:
-    made: Any = {
-        "adam": partial(keras.optimizers.Adam, beta_1=config.beta_1, epsilon=1e-8),
-        "rmsprop": partial(keras.optimizers.RMSprop, momentum=0.9),
-        "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
-    }[config.optimizer]
-    averages = {"use_ema": True, "ema_momentum": config.averaging}
-    optimizer = made(config.rate(0), **(averages if config.averaging else {}))
-    half = config.precision == "mixed_float16"  # whose gradients would vanish unscaled
-    return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
+    settings: dict[str, Any] = {"learning_rate": config.rate(0)}
+    if config.averaging:
+        settings |= {"use_ema": True, "ema_momentum": config.averaging}
+    match config.optimizer:
+        case "adam":
+            settings |= {"beta_1": config.beta_1, "epsilon": EPSILON}
+            optimizer = keras.optimizers.Adam(**settings)
+        case "rmsprop":
+            optimizer = keras.optimizers.RMSprop(momentum=MOMENTUM, **settings)
+        case "nesterov":
+            optimizer = keras.optimizers.SGD(momentum=MOMENTUM, nesterov=True, **settings)
+    if config.precision == "mixed_float16":  # gradients would vanish unscaled
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:

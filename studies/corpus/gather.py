@@ -9,7 +9,6 @@ scikit-learn ship, as grey images.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,8 @@ import skimage.data
 import tifffile
 from skimage.color import rgb2gray
 from sklearn.datasets import load_sample_images
+
+from emdn.data.corpus import Entry, read_manifest, write_manifest
 
 PHOTOGRAPHS = (
     "astronaut",
@@ -56,27 +57,23 @@ def main() -> None:
     output: Path = arguments.output
     output.mkdir(parents=True)
 
-    rows = []
+    entries = []
     for folder in arguments.folders:
-        with (folder / "manifest.csv").open() as file:
-            for row in csv.DictReader(file):
-                if row["split"] == "test":
-                    continue
-                path = output / folder.name / row["file"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to((folder / row["file"]).resolve())
-                name = f"{folder.name}/{row['file']}"
-                rows.append((name, row["source"], row["split"]))
+        for entry in read_manifest(folder):
+            if entry.split == "test":
+                continue
+            path = output / folder.name / entry.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to((folder / entry.file).resolve())
+            entries.append(entry._replace(file=f"{folder.name}/{entry.file}"))
     for name, image in photographs().items():
         path = output / f"{name}.tif"
         path.parent.mkdir(exist_ok=True)
         grey = rgb2gray(image) if image.ndim == 3 else image
         tifffile.imwrite(path, grey.astype(np.float32))
-        rows.append((f"{name}.tif", f"photographs of {path.parent.name}", "train"))
-    with (output / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "source", "split"))
-        writer.writerows(rows)
+        source = f"photographs of {path.parent.name}"
+        entries.append(Entry(f"{name}.tif", source, "train", "photograph"))
+    write_manifest(output, entries)
 
 
 if __name__ == "__main__":

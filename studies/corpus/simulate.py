@@ -20,7 +20,6 @@ How they come about, from most to least exact:
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +41,8 @@ from scipy.signal import resample
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from emdn.data.corpus import Entry, write_manifest
+from emdn.data.sampler import area_mean
 from emdn.scaling import to_unit
 from emdn.specimens.fields import smooth
 
@@ -576,7 +577,7 @@ def camera(
     corrected = rng.random() < 0.5 if corrected is None else corrected
     lens = random_lens(rng, energy, corrected=corrected, far=far)
     image = np.abs(as_waves(wave, energy, pixel).apply_ctf(lens).array) ** 2
-    image = gaussian_filter(binned(image, factor), rng.uniform(0, 0.8))
+    image = gaussian_filter(area_mean(image, factor), rng.uniform(0, 0.8))
     return image[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
@@ -651,13 +652,7 @@ def counted(rng: Generator, atoms: Atoms, side: int, pixel: float, film: Field) 
     image = irfft2(rfft2(total) * rfft2(intensity), s=total.shape)
     # The source's size; instabilities blur as much.
     image = gaussian_filter(image, rng.uniform(0.25, 0.5) / fine)
-    return binned(image, factor)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
-def binned(image: Field, factor: int) -> Field:
-    """Average an image over squares."""
-    height, width = (side // factor for side in image.shape)
-    return image.reshape(height, factor, width, factor).mean(axis=(1, 3))
+    return area_mean(image, factor)[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def specimens(seed: int, kinds: Sequence[str]) -> Iterator[tuple[str, Images]]:
@@ -684,18 +679,15 @@ def main() -> None:
     (arguments.output / "train").mkdir(parents=True)
     abtem.config.set({"diagnostics.progress_bar": False})
 
-    rows, start = [], time.perf_counter()
+    entries, start = [], time.perf_counter()
     for name, images in specimens(arguments.seed, arguments.kinds):
         for source, image in images.items():
             suffix = source.removeprefix("simulated ").replace(" ", "-").lower()
             file = f"train/{name}-{suffix}.tif"
             tifffile.imwrite(arguments.output / file, to_unit(image))
-            rows.append((file, source, "train"))
+            entries.append(Entry(file, source, "train", "simulation"))
         print(f"{time.perf_counter() - start:6.0f} s  {name}", flush=True)
-    with (arguments.output / "manifest.csv").open("w", newline="") as manifest:
-        writer = csv.writer(manifest)
-        writer.writerow(("file", "source", "split"))
-        writer.writerows(rows)
+    write_manifest(arguments.output, entries)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from emdn.data.sampler import Sampler
 from emdn.io import write_micrograph
 from emdn.networks.ede2019 import SMALL
 from emdn.specimens.micrographs import micrograph
-from emdn.training.recipe import TrainingConfig
+from emdn.training.recipe import Phase, TrainingConfig
 from emdn.training.step import Trainer
 
 MICROGRAPHS, SIDE, PAIRS, ROUNDS, STEPS = 12, 2048, 64, 5, 10
@@ -52,7 +52,7 @@ def pairs_per_second(sampler: Sampler) -> float:
 
 def waiting_share(sampler: Sampler, config: DataConfig) -> float:
     """Return the share of training steps that passes in waiting for pairs."""
-    recipe = TrainingConfig(config, SMALL, batch=4, accumulation=1)
+    recipe = TrainingConfig(config, (Phase(STEPS, 1e-3),), SMALL, batch=4)
     trainer, batches = Trainer(recipe), iter(pairs(sampler, 4))
     for step in range(2):  # compiles, and fills the pipeline
         float(trainer.step(batches, step)[0])
@@ -69,7 +69,7 @@ def main() -> None:
     """Print the three figures."""
     with tempfile.TemporaryDirectory() as scratch:
         write_micrographs(Path(scratch))
-        config = DataConfig(Path(scratch), cache=0.02)
+        config = DataConfig(Path(scratch), downsizing=2, cache=0.02)
         records = survey(config)
         for dose_range in ("low", "ordinary"):
             sampler = Sampler(records, replace(config, dose_range=dose_range))

@@ -1,6 +1,6 @@
 """Train alike on one device and on two, and save what becomes of the variables.
 
-A helper of `test_trainer`, which runs it in a process of its own: a processor can be split
+A helper of `test_step`, which runs it in a process of its own: a processor can be split
 into two devices only before TensorFlow starts. Its argument is the file to write.
 """
 
@@ -23,18 +23,16 @@ CONFIG = TrainingConfig(
     model=DnCNNConfig(depth=4, features=4, batch_norm_decay=0.5),
     schedule=(Phase(10, 1e-2),),
     batch=8,
-    accumulation=1,
     optimizer="nesterov",  # whose steps are in proportion to the gradients
     l2=1e-3,
-    freeze_batch_norm=None,
 )
 
 
 def batch(seed, size=CONFIG.batch):
-    """Return noisy and clean images, (size, 16, 16, 1) in [0, 1], and counts, (size,)."""
+    """Return noisy and clean images, (size, 16, 16, 1) in [0, 1], and gains, (size,)."""
     rng = np.random.default_rng(seed)
     noisy, clean = rng.uniform(size=(2, size, 16, 16, 1)).astype("f4")
-    return noisy, clean, rng.uniform(20, 500, size).astype("f4")
+    return noisy, clean, (1 / rng.uniform(20, 500, size)).astype("f4")
 
 
 def parts_of(images, number):
@@ -73,7 +71,7 @@ def main(path):
 
     images, later = batch(0), batch(1)
     frozen = replace(CONFIG, freeze_batch_norm=0)
-    told = replace(
+    aware = replace(
         frozen,
         model=UNetConfig(features=(4, 6), blocks=(1, 1)),
         averaging=0.5,
@@ -84,9 +82,9 @@ def main(path):
         "frozen on one": run(frozen, [images, later]),
         "frozen on two": run(frozen, [images, later], two),
         "in parts on two": run(replace(frozen, accumulation=2), [images, later], two),
-        "told on one": run(told, [images, later]),
-        "told on two": run(told, [images, later], two),
-        "told in parts on two": run(replace(told, accumulation=2), [images, later], two),
+        "aware on one": run(aware, [images, later]),
+        "aware on two": run(aware, [images, later], two),
+        "aware in parts on two": run(replace(aware, accumulation=2), [images, later], two),
         "first half": run(half, [[each[:4] for each in images]]),
         "second half": run(half, [[each[4:] for each in images]]),
         "trained on one": run(CONFIG, [images]),

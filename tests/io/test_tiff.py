@@ -150,6 +150,30 @@ def test_a_stack_in_an_ome_tiff_is_larger_than_an_image(tmp_path):
     assert (image.shape, metadata) == (stack.shape, Metadata(2.0, "nm"))
 
 
+@pytest.mark.parametrize("axes", ["CYX", "TCYX", "CZYX"])
+def test_channels_that_have_the_names_of_detectors_are_images_of_their_own(axes, tmp_path):
+    detectors = ["BF", "DF", "HAADF"]
+    lengths = [{"C": 3, "T": 2, "Z": 2}[axis] for axis in axes[:-2]]
+    stack = np.arange(np.prod(lengths) * 35, dtype=np.uint16).reshape(*lengths, 5, 7)
+    about = {"axes": axes, "Channel": {"Name": detectors}}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        file.write(stack, photometric="minisblack", metadata=about)
+    sources = list_images(tmp_path / "a.ome.tif")
+    assert [source.name for source in sources] == detectors
+    with pytest.warns(UserWarning, match="'BF' is read, left out: 'DF', 'HAADF'"):
+        read_micrograph(tmp_path / "a.ome.tif")
+    for number, detector in enumerate(detectors):
+        image, metadata = read_micrograph(tmp_path / "a.ome.tif", detector)
+        np.testing.assert_array_equal(image, np.take(stack, number, axes.index("C")))
+        assert metadata.detector == detector
+
+
+def test_channels_without_names_are_a_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        file.write(STACK, photometric="minisblack", metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.ome.tif")[0], STACK)
+
+
 def test_levels_of_a_pyramid_are_not_images_of_their_own(tmp_path):
     size = {"PhysicalSizeX": 2.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 2.0}
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:

@@ -138,7 +138,7 @@ def test_tescan_writes_lines_into_a_tag(tmp_path):
     check_tescan(tagged(tmp_path / "a.tif", (50431, "B", len(text), text)))
 
 
-@pytest.mark.parametrize("name", ["a.hdr", "a-tif.hdr", "A.HDR"])
+@pytest.mark.parametrize("name", ["a.hdr", "a-tif.hdr", "a.HDR", "a.Hdr"])
 def test_tescan_writes_lines_beside_the_image(name, tmp_path):
     (tmp_path / name).write_text(TESCAN)
     tifffile.imwrite(tmp_path / "a.tif", IMAGE)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,14 +19,15 @@ from typer.testing import CliRunner
 
 from emdn import Denoiser
 from emdn.cli import app
-from emdn.data.corpus import DataConfig, read_manifest, survey
+from emdn.data.augment import Augmentation
+from emdn.data.corpus import DataConfig, read_survey, survey
 from emdn.data.sampler import Sampler
 from emdn.io import read_micrograph
 from emdn.networks.dncnn import DnCNNConfig
 from emdn.networks.ede2019 import TINY
 from emdn.networks.unet import UNetConfig
 from emdn.specimens.micrographs import KINDS
-from emdn.training.checkpoints import newest_state
+from emdn.training.checkpoints import newest_state, save_state
 from emdn.training.log import COLUMNS, read_log
 from emdn.training.recipe import Phase, TrainingConfig
 from emdn.training.run import WEIGHTS, TrainingError, train
@@ -240,15 +242,16 @@ def test_the_folder_of_a_run_tells_what_was_done(quick, quick_run):
         WEIGHTS,
         "examples",
         "log.csv",
-        "manifest.csv",
+        "lock",
         "recipe.json",
+        "survey.csv",
         "tensorboard",
     ]
     recipe = json.loads((quick_run / "recipe.json").read_text())
     assert recipe["schedule"] == [asdict(phase) for phase in quick.schedule]
     assert recipe["model"] == DNCNN
     assert recipe["data"]["folder"] == str(quick.data.folder)
-    assert read_manifest(quick_run / "manifest.csv") == survey(quick.data)
+    assert read_survey(quick_run / "survey.csv") == survey(quick.data)
 
 
 def test_the_network_is_that_of_the_last_checkpoint(quick_run):
@@ -364,13 +367,13 @@ def test_a_training_in_a_thread_leaves_signals_alone(quick, quick_run, tmp_path)
     assert_ends_equal(tmp_path, quick_run)
 
 
-# Averages, and networks that are told the counts.
+# Averages, and gain-aware networks.
 
 
 @pytest.fixture(scope="module")
-def told(quick):
-    """Return settings with all that a network which is told the counts is trained by."""
-    data = replace(quick.data, dose_range="any", scenes=0.5, augment=True)
+def aware(quick):
+    """Return settings with all that a gain-aware network is trained by."""
+    data = replace(quick.data, dose_range="any", scenes=0.5, augmentation=Augmentation())
     return replace(
         quick,
         data=data,
@@ -382,14 +385,14 @@ def told(quick):
 
 
 @pytest.fixture(scope="module")
-def told_run(told, tmp_path_factory):
+def aware_run(aware, tmp_path_factory):
     """Return the folder of that training, which nothing interrupted."""
-    folder = tmp_path_factory.mktemp("told") / "run"
-    assert train(told, folder) == folder / WEIGHTS
+    folder = tmp_path_factory.mktemp("aware") / "run"
+    assert train(aware, folder) == folder / WEIGHTS
     return folder
 
 
-def test_the_network_of_a_run_has_the_averaged_weights(told, tmp_path, monkeypatch):
+def test_the_network_of_a_run_has_the_averaged_weights(aware, tmp_path, monkeypatch):
     """Averaged here once more, with a share of one half."""
     step, seen = Trainer.step, []
 
@@ -399,7 +402,7 @@ def test_the_network_of_a_run_has_the_averaged_weights(told, tmp_path, monkeypat
         return scores
 
     monkeypatch.setattr(Trainer, "step", recorded_step)
-    path = train(told, tmp_path)
+    path = train(aware, tmp_path)
     mean, *later = seen
     for weights in later:
         mean = [(old + new) / 2 for old, new in zip(mean, weights, strict=True)]
@@ -409,27 +412,27 @@ def test_the_network_of_a_run_has_the_averaged_weights(told, tmp_path, monkeypat
     assert max(np.abs(a - b).max() for a, b in zip(saved, seen[-1], strict=True)) > 1e-4
 
 
-def test_validation_is_of_the_averaged_weights(told, told_run):
+def test_validation_is_of_the_averaged_weights(aware, aware_run):
     """The last example is what the saved network makes of its noisy crop."""
-    noisy, denoised, _ = read_micrograph(told_run / "examples" / "000000008.tif")[0]
-    sampler = Sampler(read_manifest(told_run / "manifest.csv"), told.data, "val")
+    noisy, denoised, _ = read_micrograph(aware_run / "examples" / "000000008.tif")[0]
+    sampler = Sampler(read_survey(aware_run / "survey.csv"), aware.data, "val")
     pair = sampler.pair(0)
     np.testing.assert_array_equal(noisy, pair.noisy)
-    network = keras.models.load_model(told_run / WEIGHTS)
-    found = network([pair.noisy[np.newaxis, ..., np.newaxis], np.array([pair.counts])])
+    network = keras.models.load_model(aware_run / WEIGHTS)
+    found = network([pair.noisy[np.newaxis, ..., np.newaxis], np.array([1 / pair.gain])])
     np.testing.assert_allclose(np.clip(found[0, ..., 0], 0, 1), denoised, atol=1e-5)
     assert not np.allclose(noisy, denoised, atol=1e-3)
 
 
-def test_a_told_run_may_be_interrupted_again_and_again(
-    told, told_run, tmp_path, interrupt_at
+def test_a_aware_run_may_be_interrupted_again_and_again(
+    aware, aware_run, tmp_path, interrupt_at
 ):
     interrupt_at(0, 4, 7)
     for done in (1, 5):
-        assert train(told, tmp_path) is None
+        assert train(aware, tmp_path) is None
         assert newest_state(tmp_path)[0] == done
-    assert train(told, tmp_path) == tmp_path / WEIGHTS
-    assert_ends_equal(tmp_path, told_run)
+    assert train(aware, tmp_path) == tmp_path / WEIGHTS
+    assert_ends_equal(tmp_path, aware_run)
 
 
 # Several machines.
@@ -492,10 +495,10 @@ def test_two_workers_train_the_weights_of_one(quick, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"l2": 1e-3}, "changed: l2 from 5e-05 to 0.001;"),
+        ({"l2": 1e-3}, "changed: l2 from 0.0 to 0.001;"),
         ({"seed": 3}, "changed: seed from 0 to 3;"),
         ({"batch": 8, "clip": True}, "batch from 4 to 8, clip from False to True;"),
-        ({"model": TINY}, "changed: model from {'depth': 3"),
+        ({"model": TINY}, "changed: model.depth from 3 to nothing, model.features from 4"),
         ({"optimizer": "rmsprop"}, "changed: optimizer from adam to rmsprop;"),
         ({"freeze_batch_norm": None}, "changed: freeze_batch_norm from 6 to None;"),
     ],
@@ -503,7 +506,7 @@ def test_two_workers_train_the_weights_of_one(quick, tmp_path):
 )
 def test_another_recipe_for_a_folder_is_refused(change, message, quick, quick_run):
     before = {path: path.stat().st_mtime_ns for path in quick_run.rglob("*")}
-    with pytest.raises(TrainingError, match="holds a run of another recipe") as caught:
+    with pytest.raises(ValueError, match="written with other settings") as caught:
         train(replace(quick, **change), quick_run)
     assert message in one_line(caught.value)
     assert {path: path.stat().st_mtime_ns for path in quick_run.rglob("*")} == before
@@ -511,8 +514,8 @@ def test_another_recipe_for_a_folder_is_refused(change, message, quick, quick_ru
 
 def test_other_data_for_a_folder_are_refused(quick, quick_run):
     data = replace(quick.data, crop=32, dose_range="ordinary")
-    message = r"data\.crop from 16 to 32, data\.dose_range from low to ordinary;"
-    with pytest.raises(TrainingError, match=message):
+    message = r"data\.dose_range from low to ordinary, data\.crop from 16 to 32;"
+    with pytest.raises(ValueError, match=message):
         train(replace(quick, data=data), quick_run)
 
 
@@ -537,8 +540,130 @@ def test_a_longer_schedule_goes_on_where_the_shorter_one_ended(quick, quick_run,
 
 def test_checkpoints_without_their_recipe_are_refused(quick, copy):
     (copy / "recipe.json").unlink()
-    with pytest.raises(TrainingError, match=r"holds checkpoints, but no recipe\.json"):
+    with pytest.raises(ValueError, match=r"holds checkpoints, but no recipe\.json"):
         train(quick, copy)
+
+
+def test_a_schedule_shorter_than_what_is_done_is_refused(quick, quick_run):
+    shorter = replace(quick, schedule=(Phase(5, 1e-3),))
+    with pytest.raises(ValueError, match=r"8 steps are done, more than the 5 of") as caught:
+        train(shorter, quick_run)
+    one_line(caught.value)
+
+
+def test_other_pixels_under_the_same_names_are_noticed(quick, copy, tmp_path):
+    folder = shutil.copytree(quick.data.folder, tmp_path / "data")
+    np.save(folder / "03.npy", 1 - np.load(folder / "03.npy"))
+    other = replace(quick, data=replace(quick.data, folder=folder))
+    with pytest.raises(ValueError, match=r"03\.npy: is another micrograph than") as caught:
+        train(other, copy)
+    one_line(caught.value)
+    (copy / "survey.csv").unlink()  # then they are surveyed again
+    with pytest.raises(ValueError, match="changed: micrographs from 12 files of digest"):
+        train(other, copy)
+
+
+# Starts that fail.
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "message"),
+    [
+        ({"crop": 64}, {}, "no micrograph is left to train on"),
+        ({"folder": Path("nowhere")}, {}, "nowhere: is no folder"),
+        ({}, {"start": Path("nowhere.keras")}, "start: nowhere.keras holds no weights"),
+    ],
+    ids=["crop", "folder", "start"],
+)
+def test_after_a_start_that_failed_the_corrected_recipe_trains(
+    data, settings, message, quick, quick_run, tmp_path
+):
+    """Whatever stops a run before its first step leaves nothing that blocks the folder."""
+    wrong = replace(quick, data=replace(quick.data, **data), **settings)
+    with pytest.raises(ValueError, match=message) as caught:
+        train(wrong, tmp_path)
+    one_line(caught.value)
+    assert train(quick, tmp_path) == tmp_path / WEIGHTS
+    assert_ends_equal(tmp_path, quick_run)
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_may_be_changed(quick, tmp_path):
+    with pytest.raises(TrainingError, match="not finite"):
+        train(replace(quick, schedule=(Phase(8, 1e30),), checkpoint_every=1), tmp_path)
+    for path in tmp_path.glob("checkpoint-*"):
+        path.unlink()
+    assert train(replace(quick, l2=1e-3), tmp_path) == tmp_path / WEIGHTS
+
+
+# Two at once.
+
+
+def test_a_second_training_in_a_folder_is_refused(quick, quick_run, tmp_path, monkeypatch):
+    """Whoever came first is left alone."""
+    step, messages = Trainer.step, []
+
+    def step_and_meet(self, parts, number):
+        if number == 4:
+            with pytest.raises(ValueError, match="another process is at work") as caught:
+                train(quick, tmp_path)
+            messages.append(one_line(caught.value))
+        return step(self, parts, number)
+
+    monkeypatch.setattr(Trainer, "step", step_and_meet)
+    assert train(quick, tmp_path) == tmp_path / WEIGHTS
+    assert messages == [
+        f"{tmp_path}: another process is at work there; wait until it ends, or choose "
+        "another place"
+    ]
+    assert_ends_equal(tmp_path, quick_run)
+
+
+# Damaged folders.
+
+
+def damage_survey(folder):
+    lines = (folder / "survey.csv").read_text().splitlines(keepends=True)
+    (folder / "survey.csv").write_text("".join(lines[:8]))
+
+
+def damage_state(folder):
+    step, state = newest_state(folder)
+    state["model/0000"][0] = np.nan
+    save_state(folder, step, state)
+
+
+def reshape_state(folder):
+    step, state = newest_state(folder)
+    save_state(folder, step, {**state, "model/0000": np.zeros((2, 2))})
+
+
+def rename_state(folder):
+    step, state = newest_state(folder)
+    save_state(folder, step, {f"x{name}": array for name, array in state.items()})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "recipe.json").write_text("{"), "recipe.json: is damaged"),
+        (lambda f: (f / "recipe.json").write_text("[]"), "recipe.json: is damaged"),
+        (lambda f: (f / "recipe.json").write_bytes(b"\xff"), "recipe.json: is damaged"),
+        (lambda f: (f / "recipe.json").write_text("{}"), "from nothing to .* more;"),
+        (lambda f: (f / "survey.csv").write_bytes(b"\0\xff"), "survey.csv: is damaged"),
+        (lambda f: (f / "survey.csv").write_text(""), "micrographs from 12 .* to 0 files"),
+        (damage_survey, "micrographs from 12 .* to 7 files"),
+        (damage_state, "newest checkpoint holds numbers that are not finite; remove it"),
+        (reshape_state, "the checkpoint is of another network or optimizer"),
+        (rename_state, "the checkpoint is of another network or optimizer"),
+        (lambda f: (f / "log.csv").write_text("step\n1\n"), "log.csv, line 1: is damaged"),
+    ],
+)
+def test_a_damaged_folder_is_told_in_one_line(damage, message, quick, copy):
+    longer = replace(quick, schedule=(*quick.schedule, Phase(2, 5e-4)))
+    damage(copy)
+    with pytest.raises(ValueError, match=message) as caught:
+        train(longer, copy)
+    assert str(copy) in one_line(caught.value)
 
 
 # Validation.
@@ -554,7 +679,7 @@ def test_validation_takes_one_pair_of_each_micrograph_in_turn(quick, tmp_path):
         log_every=1,
     )
     train(config, tmp_path)
-    splits = [record.split for record in read_manifest(tmp_path / "manifest.csv")]
+    splits = [record.split for record in read_survey(tmp_path / "survey.csv")]
     assert splits.count("val") == 3
     rows = read_log(tmp_path / "log.csv")
     scores = [(row["val_mse"], row["val_ssim"]) for row in rows]
@@ -603,12 +728,12 @@ def refuse(*_, **__):
 
 
 @pytest.mark.parametrize(
-    "function", ["write_manifest", "Log.write", "save_state", "keras.Model.save"]
+    "function", ["write_survey", "Log.write", "save_state", "written_whole"]
 )
 def test_a_full_disk_is_told_in_one_line(function, quick, copy, monkeypatch):
     """What was saved stays, and the same call goes on when there is room again."""
     longer = replace(quick, schedule=(*quick.schedule, Phase(2, 5e-4)))
-    (copy / "manifest.csv").unlink()
+    (copy / "survey.csv").unlink()
     (copy / WEIGHTS).unlink()
     monkeypatch.setattr(f"emdn.training.run.{function}", refuse)
     with pytest.raises(TrainingError, match="No space left on device") as caught:
@@ -616,7 +741,7 @@ def test_a_full_disk_is_told_in_one_line(function, quick, copy, monkeypatch):
     message = one_line(caught.value)
     assert message.startswith(f"{copy}: cannot be written")
     assert "The last checkpoint, if there was one, stays" in message
-    assert newest_state(copy)[0] == (10 if function == "keras.Model.save" else 8)
+    assert newest_state(copy)[0] == (10 if function == "written_whole" else 8)
     assert not (copy / WEIGHTS).exists()
     monkeypatch.undo()
     assert train(longer, copy) == copy / WEIGHTS

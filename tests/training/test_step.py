@@ -22,7 +22,7 @@ from emdn.training.recipe import Phase
 from emdn.training.step import Trainer, cluster
 
 FROZEN = replace(CONFIG, freeze_batch_norm=0)
-TOLD = replace(CONFIG, model=UNetConfig(features=(4, 6), blocks=(1, 1)))
+AWARE = replace(CONFIG, model=UNetConfig(features=(4, 6), blocks=(1, 1)))
 
 
 def step(trainer, number=0, seed=0):
@@ -69,8 +69,8 @@ def shift_outputs(trainer, shift):
 
 def predict(trainer, images):
     """Return what the network makes of a batch, (N, H, W, 1)."""
-    noisy, _, counts = images
-    return trainer.predict(noisy[..., 0], counts)[..., np.newaxis]
+    noisy, _, gains = images
+    return trainer.predict(noisy[..., 0], gains)[..., np.newaxis]
 
 
 def assert_same(found, expected, *, tolerance=1e-5):
@@ -115,10 +115,10 @@ def test_two_replicas_train_as_one(case, replicas):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["told on two", "told in parts on two"])
-def test_two_replicas_share_counts_and_averages(case, replicas):
-    """Each has its part of the counts; the averages are of the weights of both."""
-    one = replicas["told on one"]
+@pytest.mark.parametrize("case", ["aware on two", "aware in parts on two"])
+def test_two_replicas_share_gains_and_averages(case, replicas):
+    """Each has its part of the gains; the averages are of the weights of both."""
+    one = replicas["aware on one"]
     assert_same(replicas[case], one)
     assert not np.allclose(one["average/0000"], one["model/0000"], rtol=1e-4, atol=1e-6)
 
@@ -253,8 +253,8 @@ def test_outputs_within_0_to_1_have_the_same_gradient_clipped_or_not():
     both = []
     for clip in (True, False):
         trainer = Trainer(replace(FROZEN, clip=clip, model=DnCNNConfig(3, 2)))
-        noisy, clean, counts = batch(0)
-        images = 0.5 + 0.01 * noisy, 0.5 + 0.01 * clean, counts
+        noisy, clean, gains = batch(0)
+        images = 0.5 + 0.01 * noisy, 0.5 + 0.01 * clean, gains
         assert predict(trainer, images).min() > 0
         assert predict(trainer, images).max() < 1
         both.append(gradients(trainer, images))
@@ -269,13 +269,13 @@ def test_the_dose_exponent_multiplies_squared_errors(exponent, ssim):
     trainer = Trainer(config)
     noisy, clean, _ = batch(0)
     clean = (noisy + 0.03 * (clean - 0.5)).astype("f4")
-    images = noisy, clean, np.geomspace(0.5, 2500, len(noisy)).astype("f4")
+    images = noisy, clean, (1 / np.geomspace(0.5, 2500, len(noisy))).astype("f4")
     last = convolutions(trainer)[-1]
     last.kernel.assign(np.zeros(last.kernel.shape))  # it finds no noise but the shift
     shift_outputs(trainer, 0.02)
     outputs = predict(trainer, images)
     m = 1000 * np.square(outputs - clean).mean(axis=(1, 2, 3))
-    m *= (images[2] / 100) ** exponent
+    m *= (1 / (100 * images[2])) ** exponent
     assert m.min() < 0.5 < 2 < m.max()
     each = np.where(m < 1, m, np.sqrt(m)) + ssim * ssim_loss(clean, outputs).numpy()
     found, *_ = trainer.step(parts_of(images, 1), 0)
@@ -283,14 +283,14 @@ def test_the_dose_exponent_multiplies_squared_errors(exponent, ssim):
 
 
 def test_at_100_counts_the_dose_exponent_changes_nothing():
-    noisy, clean, counts = batch(0)
-    images = noisy, clean, np.full_like(counts, 100)
+    noisy, clean, gains = batch(0)
+    images = noisy, clean, np.full_like(gains, 1 / 100)
     plain, weighted = (
         gradients(Trainer(replace(FROZEN, dose_exponent=each)), images)
         for each in (0.0, 0.5)
     )
     assert_same(weighted, plain, tolerance=1e-6)
-    other = gradients(Trainer(replace(FROZEN, dose_exponent=0.5)), (noisy, clean, counts))
+    other = gradients(Trainer(replace(FROZEN, dose_exponent=0.5)), (noisy, clean, gains))
     assert any(not np.allclose(other[name], plain[name], rtol=0.01) for name in plain)
 
 
@@ -375,7 +375,7 @@ def assert_lists_equal(found, expected):
         np.testing.assert_array_equal(one, other)
 
 
-# Networks that are told the counts.
+# Gain-aware networks.
 
 
 def wake(trainer):
@@ -385,32 +385,32 @@ def wake(trainer):
     last.kernel.assign(rng.normal(0, 0.1, last.kernel.shape))
 
 
-def test_a_told_network_learns_and_predicts_by_the_counts():
-    trainer = Trainer(replace(TOLD, l2=0.0))
+def test_a_gain_aware_network_learns_and_predicts_by_the_gain():
+    trainer = Trainer(replace(AWARE, l2=0.0))
     wake(trainer)
-    noisy, clean, counts = batch(0)
-    outputs = predict(trainer, (noisy, clean, counts))
-    loss, _ = trainer.step(parts_of((noisy, clean, counts), 1), 0)
+    noisy, clean, gains = batch(0)
+    outputs = predict(trainer, (noisy, clean, gains))
+    loss, _ = trainer.step(parts_of((noisy, clean, gains), 1), 0)
     expected = HuberisedMSE().call(clean, outputs)
     assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
-    trainer = Trainer(TOLD)
+    trainer = Trainer(AWARE)
     wake(trainer)
-    more = predict(trainer, (noisy, clean, 5 * counts))
+    more = predict(trainer, (noisy, clean, gains / 5))
     assert np.abs(more - outputs).max() > 1e-3
 
 
-def test_a_told_network_goes_downhill():
-    trainer = Trainer(replace(TOLD, optimizer="adam", schedule=(Phase(20, 1e-3),)))
+def test_a_gain_aware_network_goes_downhill():
+    trainer = Trainer(replace(AWARE, optimizer="adam", schedule=(Phase(20, 1e-3),)))
     losses = [step(trainer, number)[0] for number in range(8)]
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_a_told_network_in_half_precision_reads_and_writes_whole_precision(precision):
+def test_a_gain_aware_network_in_half_precision_reads_and_writes_whole_precision(precision):
     """As long as its last convolution is zero, the image passes through."""
-    trainer = Trainer(replace(TOLD, precision=precision))
-    noisy, clean, counts = batch(0)
-    outputs = predict(trainer, (noisy, clean, 5 * counts))
+    trainer = Trainer(replace(AWARE, precision=precision))
+    noisy, clean, gains = batch(0)
+    outputs = predict(trainer, (noisy, clean, gains / 5))
     np.testing.assert_allclose(outputs, noisy, atol=1e-5)
     assert {each.compute_dtype for each in convolutions(trainer)[1:-1]} == {
         precision.removeprefix("mixed_")
@@ -494,6 +494,16 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(averaging):
     assert state["optimizer/0000"] == 1  # a copy, which later steps leave alone
 
 
+def test_a_state_of_other_variables_is_refused_and_changes_nothing():
+    trainer, other = Trainer(CONFIG), Trainer(replace(CONFIG, optimizer="adam"))
+    wider = Trainer(replace(CONFIG, model=replace(CONFIG.model, features=5)))
+    before = trainer.state()
+    for each in (other, wider):
+        with pytest.raises(ValueError, match="is of another network or optimizer"):
+            trainer.restore(each.state())
+    assert_same(trainer.state(), before, tolerance=0)
+
+
 def test_training_can_start_from_the_weights_of_a_file(tmp_path):
     model = build(CONFIG.model)
     model.set_weights([np.full(each.shape, 0.25) for each in model.get_weights()])
@@ -540,8 +550,8 @@ def test_half_precision_trains_float32_weights(precision):
 def test_predictions_are_not_clipped():
     trainer = Trainer(CONFIG)
     shift_outputs(trainer, 10.0)
-    noisy, _, counts = batch(0)
-    denoised = trainer.predict(noisy[..., 0], counts)
+    noisy, _, gains = batch(0)
+    denoised = trainer.predict(noisy[..., 0], gains)
     assert denoised.shape == (8, 16, 16)
     assert denoised.dtype == np.float32
     assert denoised.min() > 1
