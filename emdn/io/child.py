@@ -47,11 +47,12 @@ class Limits:
         pixels, for which a slow network (10 MB/s) needs 2 s.
     memory : int
         Address space in bytes, on Linux. Python and its libraries take 0.3 GB of it; the
-        rest is for a block and for the chunk of a file that is unpacked in one piece.
+        rest is for a block and for a chunk of a file that is unpacked in one piece, which
+        HDF5 holds twice.
     """
 
     seconds: float = 30.0
-    memory: int = 2 * 1024**3
+    memory: int = 3 * 1024**3 // 2
 
 
 BLOCK = 16 * 1024**2

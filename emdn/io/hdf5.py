@@ -48,11 +48,15 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
     shape = tuple(image["shape"])
     dtype = np.dtype(image["dtype"]).newbyteorder("=")
 
+    # A chunk is unpacked whole for any part of it, in twice its memory.
+    at_once = max(BLOCK, image["chunk"])
+    limits = Limits(limits.seconds, limits.memory + 3 * image["chunk"])
+
     def part(start: Corner, stop: Corner) -> NDArray:
         check_form(shape, dtype)
         sides = tuple(end - first for first, end in zip(start, stop, strict=True))
         result = None
-        for low, high in _pieces(start, stop, BLOCK // dtype.itemsize):
+        for low, high in _pieces(start, stop, at_once // dtype.itemsize):
             question = (file, image["array"], image["order"], low, high)
             block = ask(f"{_CHILD}:read", *question, limits=limits)
             if block.shape == sides:
@@ -75,9 +79,9 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
             yield read()
             return
         count, height, width = shape
-        at_once = max(1, BLOCK // (height * width * dtype.itemsize))
-        for first in range(0, count, at_once):
-            last = min(first + at_once, count)
+        step = max(1, at_once // (height * width * dtype.itemsize))
+        for first in range(0, count, step):
+            last = min(first + step, count)
             block = part([first, 0, 0], [last, height, width])
             for index in range(last - first):
                 # A copy, so that one that is kept does not keep the block.

@@ -25,8 +25,9 @@ from emdn.io.zarr_store import ZarrArray, ZarrGroup, open_zarr
 Group = h5py.Group | ZarrGroup
 Array = h5py.Dataset | ZarrArray
 
-# A part of an image means to unpack whole chunks: HDF5's own guess are chunks of 1 MB.
-_LARGEST_CHUNK = 512 * 1024**2  # bytes
+# A part of an image means to unpack whole chunks. HyperSpy makes one of each image, which
+# is noise and packs to a third or so, sparse counts to a fiftieth; more is a bomb.
+_LARGEST_CHUNK, _DENSEST_CHUNK = 2 * 1024**3, 50  # bytes, quotient
 # Zlib packs 1032 bytes into one at most (zlib.net/zlib_tech.html): what declares more
 # than that is a bomb, or lacks its chunks. Small files may lack them: blank images.
 _DENSEST, _SMALL = 1032, 64 * 1024**2
@@ -64,7 +65,8 @@ def describe(path: str) -> list[dict[str, Any]]:
     -------
     images : list of dict
         name: the file's; array: its path inside the file; order: the axes that become
-        (H, W) or (N, H, W); shape and dtype, so ordered; facts: arguments of `calibrated`.
+        (H, W) or (N, H, W); shape and dtype, so ordered; chunk: the bytes of one; facts:
+        arguments of `calibrated`.
     """
     images, faults = [], []
     with _opened(path) as root:
@@ -90,8 +92,9 @@ def _description(found: _Found) -> dict[str, Any]:
     fault = f"declares {nominal:,} bytes of pixels, but holds {stored:,}"
     refuse_if(nominal > _SMALL + _DENSEST * stored, f"{fault}; copy or save it again")
     chunk = math.prod(array.chunks or (0,)) * array.dtype.itemsize
-    fault = f"has chunks of {chunk:,} bytes; save it again, in chunks of an image or less"
-    refuse_if(chunk > _LARGEST_CHUNK, fault)
+    bomb = chunk > _SMALL and nominal > _DENSEST_CHUNK * stored
+    fault = f"has chunks of {chunk:,} bytes; save it again in smaller ones"
+    refuse_if(bomb or chunk > _LARGEST_CHUNK, fault)
     y, x = (axes[index] for index in order[-2:])
     size = {"width": x.scale, "height": y.scale, "unit": x.unit, "height_unit": y.unit}
     return {
@@ -100,6 +103,7 @@ def _description(found: _Found) -> dict[str, Any]:
         "array": found.path,
         "order": order,
         "shape": shape,
+        "chunk": chunk,
         "dtype": _number_type(array.dtype).str,
         "facts": {**size, **found.facts},
     }

@@ -609,6 +609,16 @@ def test_one_chunk_of_gigabytes_is_refused(tmp_path):
     assert "has chunks of 2,147,483,648 bytes" in fault_of(tmp_path / "a.hspy")
 
 
+@pytest.mark.slow
+def test_a_large_image_in_one_chunk_is_read_as_hyperspy_writes_it(tmp_path, rng):
+    image = rng.integers(0, 1000, (5_000, 16_000), np.uint16)
+    with h5py.File(tmp_path / "a.hspy", "w") as file:
+        group = file.create_group("Experiments/large")
+        shape = image.shape
+        group.create_dataset("data", data=image, chunks=shape, compression="lzf")
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.hspy")[0], image)
+
+
 def test_what_does_not_fit_into_memory_is_refused_but_described(tmp_path, monkeypatch):
     write_hspy(tmp_path / "a.hspy", STACK)
     monkeypatch.setattr("os.sysconf", lambda _: 4)  # pages of 4 bytes, of which 4
