@@ -1,4 +1,4 @@
-# Two commands: `make book` builds the executed book, `make test` runs all tests.
+# `make book` builds the executed book, `make test` runs all tests, `make quick` most of them.
 # Each first makes the environment .venv from requirements.lock, once.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirement
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: book test check lock clean
+.PHONY: book test quick check lock clean
 
 book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
@@ -22,6 +22,9 @@ book: $(READY)
 
 test: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest
+
+quick: $(READY)
+	MPLBACKEND=Agg $(BIN)/python -m pytest -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,9 +1,39 @@
 """Denoise electron micrographs by neural networks, after Ede and Beanland (2019).
 
-    file --io--> counts (H, W) --scaling--> [0, 1] --noise--> noisy/clean pair
-         --data--> batches --layers, model--> network --losses, training--> weights
-    any image --scaling--> --tiling.split--> tiles --network--> --tiling.merge-->
-         --scaling back--> image --metrics, baselines, benchmark--> table --plots--> figure
+The flow::
+
+    file --io--> image --scaling--> [0, 1] --tiling--> tiles --networks--> tiles
+         --tiling--> --scaling--> image
+    clean image --noise--> NoisyPair --data--> batches
+         --networks, losses, training--> weights
+    NoisyPair --benchmark: methods--> rows --benchmark: tables, plots--> table, figure
+
+The rooms, a small core and six wings, which import along the flow and never back::
+
+    io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
+                   mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
+                   rosetta, dm_tags, ser, raw_frames, child, write
+    files          files that are written whole or not at all
+    scaling        one affine map per image, between its own units and [0, 1]
+    noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
+    anscombe       the transform that makes shot noise even, and its exact unbiased inverse
+    losses         the Huberised mean squared error, and its SSIM term
+    tiling         an image cut into overlapping tiles, and put together again
+    metrics        MSE, PSNR, SSIM
+    spectrum       the power at each frequency
+    denoiser       Denoiser: any image, tile by tile, back in its own units
+    plots          figures of images, errors, tilings, spectra and learning curves
+    widgets        a slider through doses
+    console        progress bars, and a quiet TensorFlow
+    batch          many files, one after the other: what is written where
+    cli            the command line
+    specimens/     micrographs by formula: fields, micrographs, scenes
+    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference
+    weights/       the networks that ship, and a model card beside each
+    data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline
+    training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
+    benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
+                   tables, error_maps, plots, figures
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

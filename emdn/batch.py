@@ -37,7 +37,7 @@ Format = Literal["tif", "mrc", "npy", "png"]
 """Formats to write, as suffixes without their dot."""
 
 PixelType = Literal["float32", "same"]
-"""Types of the pixels to write: float32, or that of the input."""
+"""Types of the pixels to write, float32 or that of the input."""
 
 
 @dataclass(frozen=True)

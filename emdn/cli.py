@@ -205,7 +205,7 @@ BENCHMARK_EXAMPLES = """
 
   emdn benchmark micrographs/ -o scores.csv    (again, after an interruption: goes on)
 
-  emdn benchmark micrographs/ -o mine.csv --methods "emdn,Gaussian" --method my.code:denoise
+  emdn benchmark micrographs/ -o mine.csv --methods emdn,gaussian --method my.code:denoise
 """
 
 
@@ -250,23 +250,24 @@ def benchmark(
     """Score the shipped weights and classical filters on noise made by the paper's rule.
 
     Functions of your own are called with a noisy image in [0, 1] and, if they have a second
-    parameter that must be given, with the counts that its 1 stands for.
+    parameter that must be given, with the gain: what one electron adds to a pixel.
     """
     load_tensorflow()
     with _extra("baselines"):
         from emdn.benchmark.instances import BenchmarkConfig
-        from emdn.benchmark.methods import Methods, split_names
+        from emdn.benchmark.methods import choose
         from emdn.benchmark.rows import read_rows
-        from emdn.benchmark.run import benchmark as score
+        from emdn.benchmark.run import run_benchmark
         from emdn.benchmark.tables import latex_table, markdown_table, summarise
 
     try:
         config = BenchmarkConfig(folder, split, instances, crop, seed=seed)
-        chosen = Methods(split_names(methods), with_peers=peers, own=tuple(method or ()))
-        score(
+        sys.path.append(str(Path.cwd()))  # where functions of one's own may be
+        chosen = choose(_names(methods), with_peers=peers, own=method or ())
+        run_benchmark(
             config,
             output,
-            methods=chosen,
+            chosen,
             workers=workers,
             scheduler=scheduler,
             progress=True,
@@ -286,7 +287,7 @@ def curve(
     """Draw the learning curves of trainings."""
     from emdn.training.log import read_log
 
-    with _extra("book"):
+    with _extra("plot"):
         from emdn.plots import plot_learning_curves
 
     try:
@@ -301,7 +302,7 @@ FIGURES_EXAMPLES = """
 
   emdn figures scores.csv --data micrographs/ -o figures/
 
-  emdn figures scores.csv --data micrographs/ -o figures/ --methods emdn,Gaussian
+  emdn figures scores.csv --data micrographs/ -o figures/ --methods emdn,gaussian
 """
 
 
@@ -325,19 +326,22 @@ def figures(
 ) -> None:
     """Draw the paper's figures of section 4, and more, from a benchmark."""
     load_tensorflow()
-    with _extra("baselines"):
-        from emdn.benchmark.methods import split_names
-    with _extra("book"):
+    with _extra("plot"):
         from emdn.benchmark.figures import FigureConfig, write_figures
 
     try:
+        sys.path.append(str(Path.cwd()))  # where functions of one's own may be
         config = FigureConfig(
-            split_names(methods), instances, crop, tuple(formats.split(",")), only
+            _names(methods), instances, crop, tuple(formats.split(",")), only
         )
         written = write_figures(results, data, output, config, progress=True)
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
     typer.echo("\n".join(str(path) for path in written))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command()

@@ -18,7 +18,8 @@ class HuberisedMSE(keras.losses.Loss):
     Parameters
     ----------
     factor : float
-        Multiplies the mean squared error; its inverse is the MSE at the knee.
+        Factor of the mean squared error; 1 / factor is the MSE at the knee. The default is
+        the paper's.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class HuberisedMSE(keras.losses.Loss):
 def ssim_loss(y_true: Any, y_pred: Any) -> Any:
     """Return 1 minus the SSIM of each image, shape (N,), for shape (N, H, W, 1) in [0, 1].
 
-    The windows are Gaussian, 11 x 11 with a deviation of 1.5, as in the original's training
-    code, whereas its scores (`emdn.metrics.ssim`) are of uniform windows.
+    Windows are Gaussian, of 11 x 11 pixels with a deviation of 1.5, as in the original's
+    training code. Its scores (`emdn.metrics.ssim`) take uniform windows instead.
     """
     return 1.0 - tf.image.ssim(y_true, y_pred, max_val=1.0)

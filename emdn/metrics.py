@@ -1,9 +1,9 @@
 """How close a denoised image is to the clean one.
 
-Scores are of the images as given: nothing is clipped, no brightness or contrast is
-fitted first. The paper clips its network's output to [0, 1] before scoring, and only that;
-whoever compares with its figures does the same before calling. The range of the data is
-always the caller's to say, because PSNR and SSIM mean nothing without it.
+Images are scored as they are given: nothing is clipped, and no brightness or contrast is
+fitted first. The paper clips the output of its network, and nothing else, to [0, 1] before
+scoring; to compare with its figures, clip likewise. The caller always says the range of the
+data, because PSNR and SSIM mean nothing without it.
 """
 
 import math
@@ -22,12 +22,12 @@ def mse(clean: ArrayLike, denoised: ArrayLike) -> float:
     Parameters
     ----------
     clean, denoised : (H, W) array
-        Truth and what is scored, of any numeric type.
+        Truth, and the image that is scored, of any numeric type.
 
     Returns
     -------
     float
-        In squared units of the images; 0 if they are equal.
+        Error in squared units of the images; 0 if they are equal.
 
     Examples
     --------
@@ -44,14 +44,14 @@ def psnr(clean: ArrayLike, denoised: ArrayLike, *, data_range: float) -> float:
     Parameters
     ----------
     clean, denoised : (H, W) array
-        Truth and what is scored, of any numeric type.
+        Truth, and the image that is scored, of any numeric type.
     data_range : float
         Difference of the largest and the smallest possible value: 1 for images in [0, 1].
 
     Returns
     -------
     float
-        In decibels (dB); infinite if the images are equal.
+        Ratio in decibels (dB); infinite if the images are equal.
 
     Examples
     --------
@@ -67,14 +67,14 @@ def psnr_of_mse(error: float, *, data_range: float) -> float:
     Parameters
     ----------
     error : float
-        From `mse`.
+        Mean squared error, as from `mse`.
     data_range : float
-        See `psnr`.
+        Difference of the largest and the smallest possible value, as in `psnr`.
 
     Returns
     -------
     float
-        In decibels (dB); infinite if there is no error, NaN if it is NaN.
+        Ratio in decibels (dB); infinite if the error is 0, NaN if it is NaN.
 
     Examples
     --------
@@ -94,14 +94,14 @@ def ssim(clean: ArrayLike, denoised: ArrayLike, *, data_range: float) -> float:
     Parameters
     ----------
     clean, denoised : (H, W) array
-        Truth and what is scored, at least 7 pixels high and wide.
+        Truth, and the image that is scored, at least 7 pixels high and wide.
     data_range : float
         Difference of the largest and the smallest possible value: 1 for images in [0, 1].
 
     Returns
     -------
     float
-        From -1 to 1, without a unit; 1 if the images are equal.
+        Index from -1 to 1; 1 if the images are equal.
 
     References
     ----------

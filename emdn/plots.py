@@ -21,9 +21,10 @@ from emdn.spectrum import as_image, radial_spectrum
 from emdn.tiling import Tiling
 
 GREY, DIVERGING = "gray", "RdBu_r"
-BLUE, ORANGE = "#0072b2", "#e69f00"  # told apart by colour-blind readers too
-SYMBOLS = {"um": "µm", "A": "Å"}  # of units that files spell in ASCII
+BLUE, ORANGE = "#0072b2", "#e69f00"  # colour-blind readers tell them apart (Okabe and Ito)
+SYMBOLS = {"um": "µm", "A": "Å"}  # symbols of units that files spell in ASCII
 SIDE = 2.6  # width of an image in a figure, in inches
+SATURATED = 0.5  # per cent of pixels that are black, and as many that are white
 STYLE: dict[Any, Any] = {
     "axes.prop_cycle": "cycler(color=['0072b2', 'e69f00', '009e73', 'cc79a7', '56b4e9'])",
     "axes.spines.right": False,
@@ -51,7 +52,7 @@ def show_images(
     images : mapping of str to (H, W) array
         Titles and images.
     shared : bool
-        Whether black and white mean the same in all of them, or each has its own. The
+        Whether black and white mean the same in all images, or each image has its own. The
         darkest and the brightest 0.5 % of pixels saturate.
     pixel_size : float, optional
         Width of a pixel in `unit`; draws a scale bar.
@@ -89,7 +90,7 @@ def show_error(clean: ArrayLike, denoised: ArrayLike) -> Figure:
     Parameters
     ----------
     clean, denoised : (H, W) array
-        Truth and what is compared with it.
+        Truth, and the image that is compared with it.
 
     Examples
     --------
@@ -191,9 +192,9 @@ def plot_learning_curves(
     Parameters
     ----------
     logs : mapping of str to rows
-        Names for the legend, and what `emdn.training.log.read_log` returns.
+        Names for the legend, and rows from `emdn.training.log.read_log`.
     boxcar : int
-        Rows to average over; the ends, where the boxcar sticks out, are left away.
+        Number of rows to average over; the ends, where the boxcar sticks out, are left out.
 
     Examples
     --------
@@ -223,15 +224,15 @@ def plot_learning_curves(
 
 
 def _boxcar(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return means over all runs of so many values; of fewer, over all."""
-    if not len(values):  # a training without validation has no such errors
+    """Return the mean of each run of `width` values, or of all if they are fewer."""
+    if not len(values):  # a training without validation has no errors of validation
         return values
     width = min(width, len(values))
     return np.convolve(values, np.full(width, 1 / width), mode="valid")
 
 
 def scale_bar_length(width: float) -> float:
-    """Return the longest of 1, 2 or 5 times a power of ten that a third of a width holds.
+    """Return the longest length of 1, 2 or 5 times a power of ten in a third of a width.
 
     Examples
     --------
@@ -249,7 +250,10 @@ def scale_bar_length(width: float) -> float:
 def _image_row(
     images: list[NDArray[np.float64]], *, enlargement: float = 1.0, spare: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """Open a closed figure with a bare axes for each image and spare inches beside them."""
+    """Return a figure with bare axes for each image, and `spare` inches beside them.
+
+    The figure is closed, or a notebook would show it a second time.
+    """
     side = SIDE * enlargement
     height = max(side * min(image.shape[0] / image.shape[1], 2) for image in images)
     with plt.rc_context(STYLE):
@@ -261,14 +265,14 @@ def _image_row(
         )
         for axes in grid.flat:
             axes.set_axis_off()
-        plt.close(figure)  # else a notebook shows it a second time
+        plt.close(figure)
     return figure, list(grid.flat)
 
 
 def _draw_scale_bar(
     axes: Axes, shape: tuple[int, ...], pixel_size: float, unit: str
 ) -> None:
-    """Draw a bar and its length at the lower left."""
+    """Draw a bar and its length at the lower left, 5 % of the width from either edge."""
     if not 0 < pixel_size < np.inf:
         raise ValueError(f"pixel_size must be positive and finite, got {pixel_size}")
     height, width = shape
@@ -311,7 +315,7 @@ def draw_inset(
 
 
 def _reach(tiling: Tiling) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the first pixel that tiles read, and the one after the last."""
+    """Return the first pixel (y, x) that tiles read, and the pixel after the last."""
     corners = tiling.corners()
     top, left = corners.min(axis=0)
     bottom, right = corners.max(axis=0) + tiling.size
@@ -321,7 +325,7 @@ def _reach(tiling: Tiling) -> tuple[tuple[int, int], tuple[int, int]]:
 def _draw_tile(
     axes: Axes, corner: NDArray[np.intp], tiling: Tiling, *, highlighted: bool
 ) -> None:
-    """Outline what a tile reads and what is kept of it; fill the one that is explained."""
+    """Outline what a tile reads and what is kept of it; fill the tile if highlighted."""
     y, x = corner
     (height, width), (down, right) = tiling.size, tiling.stride
     line = 1.8 if highlighted else 0.7
@@ -343,12 +347,13 @@ def _draw_tile(
 
 
 def grey_limits(*images: NDArray[np.float64]) -> tuple[float, float]:
-    """Return black and white for some images: all but 0.5 % of pixels at either end.
+    """Return the levels that are black and white in some images.
 
-    Where nearly all pixels are alike, as in a picture of a few dots, none saturates.
+    Half a per cent of pixels lies beyond either of them. Where nearly all pixels are alike,
+    as in a picture of a few dots, none does.
     """
     values = np.concatenate([image.ravel() for image in images])
-    low, high = np.percentile(values, [0.5, 99.5])
+    low, high = np.percentile(values, [SATURATED, 100 - SATURATED])
     if low == high:
         low, high = values.min(), values.max()
     return float(low), float(high)

@@ -78,6 +78,18 @@ class Scaling:
         return (_wide(image) * self.span + self.offset).astype(np.float32)
 
 
+def to_unit(image: NDArray) -> NDArray[np.float32]:
+    """Stretch an image to [0, 1] by its own range; a constant image becomes 0.5.
+
+    Examples
+    --------
+    >>> print(to_unit(np.array([[2.0, 4.0], [6.0, 10.0]])))
+    [[0.   0.25]
+     [0.5  1.  ]]
+    """
+    return Scaling.of_range(image).apply(image)
+
+
 def _wide(image: NDArray) -> NDArray:
     """Widen half precision, in which the difference of two levels may overflow."""
     return image.astype(np.float32) if image.dtype == np.float16 else image

@@ -9,8 +9,7 @@ def radial_spectrum(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average an image's power over rings of equal frequency.
 
-    The mean is taken off, and a Hann window keeps opposite edges, which do not match, from
-    spreading power over all frequencies. White noise has a power of its own variance.
+    The power is that of `windowed_power`: white noise has a power of its own variance.
 
     Parameters
     ----------
@@ -32,12 +31,27 @@ def radial_spectrum(
     rings = min(array.shape) // 2
     if rings < 4:
         raise ValueError(f"image must be at least 8 x 8 pixels, got shape {array.shape}")
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in array.shape))
-    power = np.abs(np.fft.fft2((array - array.mean()) * window)) ** 2 / np.sum(window**2)
+    power = windowed_power(array)
     y, x = (np.fft.fftfreq(side) for side in array.shape)
     ring = np.rint(np.hypot(y[:, np.newaxis], x) * 2 * rings).astype(int).ravel()
     total = np.bincount(ring, power.ravel())[1 : rings + 1]
     return np.arange(1, rings + 1) / (2 * rings), total / np.bincount(ring)[1 : rings + 1]
+
+
+def windowed_power(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the power of an image at the frequencies of its Fourier transform.
+
+    The mean is taken off, and a Hann window keeps opposite edges, which do not match, from
+    spreading power over all frequencies. White noise has a power of its own variance.
+
+    Parameters
+    ----------
+    array : (H, W) array
+        Image of at least 2 x 2 pixels.
+    """
+    rows, columns = (np.hanning(side + 1)[:-1] for side in array.shape)  # periodic
+    window = np.outer(rows, columns)
+    return np.abs(np.fft.fft2((array - array.mean()) * window)) ** 2 / np.sum(window**2)
 
 
 def as_image(name: str, image: ArrayLike) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ class Tiling:
     size : (int, int)
         Height and width of a tile, in pixels.
     overlap : int
-        Margin dropped on each side of a tile, in pixels. The default is the paper's.
+        Margin that is dropped on each side of a tile, in pixels; by default the paper's.
 
     Examples
     --------
@@ -76,9 +76,9 @@ class Tiling:
         size : int
             Largest side of a tile, in pixels, a multiple of `multiple`.
         overlap : int
-            Margin dropped on each side of a tile, in pixels.
+            Margin that is dropped on each side of a tile, in pixels.
         multiple : int
-            What the sides of a tile are multiples of: the largest stride of the network.
+            Divisor of the sides of a tile, in pixels: the largest stride of the network.
 
         Examples
         --------
@@ -147,7 +147,7 @@ def split(
 ) -> NDArray[T]:
     """Cut an image into tiles, all of them or those from `start` to before `stop`.
 
-    Memory is taken for the tiles asked for, never for a padded copy of the image, so
+    Only the tiles that are asked for take memory, and no padded copy of the image does, so
     that batches of a large (even memory-mapped) image stay small.
 
     Parameters
@@ -157,7 +157,7 @@ def split(
     tiling : Tiling
         Where the tiles lie.
     start, stop : int
-        Which tiles, counted row by row as in a slice.
+        Number of the first tile, counted row by row, and of the tile after the last.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def split(
 def paste(output: NDArray[T], tiles: NDArray[T], tiling: Tiling, start: int = 0) -> None:
     """Write what is kept of some tiles into their places in an image.
 
-    The one function here that changes an argument: it fills `output` batch by batch.
+    This function alone changes an argument: it fills `output` batch by batch.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def paste(output: NDArray[T], tiles: NDArray[T], tiling: Tiling, start: int = 0)
     tiling : Tiling
         Where the tiles lie.
     start : int
-        Number of the first of the tiles, counted as in `split`.
+        Number of the first tile, counted as in `split`.
 
     Examples
     --------

@@ -1,16 +1,16 @@
 """A slider through doses, for notebooks and for rendered pages.
 
 All pictures are made beforehand, and the browser itself links them to the slider, so that
-it works without a kernel too.
+the slider works without a kernel too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
+import ipywidgets
 import numpy as np
 import PIL.Image
-from ipywidgets import Image, SelectionSlider, Stack, VBox, jslink
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,11 +18,13 @@ from emdn.denoiser import Denoiser
 from emdn.metrics import psnr, ssim
 from emdn.noise import add_shot_noise
 from emdn.plots import show_images
-from emdn.scaling import Scaling
+from emdn.scaling import to_unit
 from emdn.spectrum import as_image
 
 SCALES = (5, 10, 25, 50, 100, 250, 500, 1000, 2500)  # counts at the brightest pixel
-WIDE: Any = {"width": "100%", "max_width": "860px"}
+WIDE: Any = {"width": "100%", "max_width": "860px"}  # a page's column, as CSS has it
+DPI = 110  # pixels of a picture for each inch of its figure
+COLOURS = 64  # of a picture, which then has a third of the bytes of one of all colours
 
 
 def dose_slider(
@@ -32,29 +34,29 @@ def dose_slider(
     scales: Sequence[float] = SCALES,
     seed: int = 0,
     enlarge: tuple[slice, slice] | None = None,
-) -> VBox:
+) -> ipywidgets.VBox:
     """Show a specimen at one dose after another: noisy, denoised and true.
 
     Parameters
     ----------
     clean : (H, W) array
-        A micrograph of high dose in any units, or one of `emdn.specimens.micrographs`. Its
-        range is stretched to [0, 1], as the paper does.
+        A micrograph of high dose in any units, or one of `emdn.specimens`. Its range is
+        stretched to [0, 1], as the paper does.
     denoise : callable, optional
-        Takes counts, (H, W), and returns them without their noise; by default the method
-        of a `emdn.Denoiser`.
+        Function that takes counts, (H, W), and returns them without their noise; by default
+        the method of an `emdn.Denoiser`.
     scales : sequence of float
         Two or more numbers of counts at the brightest pixel, with a picture for each.
     seed : int
-        Of the noise.
+        Seed of the noise.
     enlarge : pair of slices, optional
         Region to enlarge, as in `emdn.plots.show_images`.
 
     Returns
     -------
     ipywidgets.VBox
-        A slider and what it chooses from: images on one grey scale, under the dose of the
-        noisy one and the PSNR and the SSIM of the denoised one.
+        A slider and the pictures that it chooses from: images on one grey scale, under the
+        dose of the noisy image and the PSNR and the SSIM of the denoised one.
 
     Raises
     ------
@@ -63,14 +65,15 @@ def dose_slider(
 
     Examples
     --------
-    >>> from emdn.specimens.micrographs import lattice
+    >>> from emdn.specimens import lattice
     >>> specimen = lattice((64, 64), np.random.default_rng(0))
     >>> slider, pictures = dose_slider(specimen, np.copy, scales=(20, 200)).children
     >>> slider.options, len(pictures.children)
     (('20', '200'), 2)
     """
-    image = as_image("clean", clean)
-    truth = Scaling.of_range(image).apply(image)
+    if len(scales) < 2:
+        raise ValueError(f"scales must be two or more, for a slider, got {len(scales)}")
+    truth = to_unit(as_image("clean", clean))
     denoise = denoise or Denoiser(progress=False).denoise
     figures = {}
     for scale in scales:
@@ -84,42 +87,26 @@ def dose_slider(
             "truth": truth * scale,
         }
         figures[f"{scale:g}"] = show_images(images, enlarge=enlarge)
-    return slide(figures, "counts at the brightest pixel")
+    return _linked(figures, "counts at the brightest pixel")
 
 
-def slide(figures: Mapping[str, Figure], label: str) -> VBox:
-    """Show one of several figures, which a slider chooses.
-
-    Parameters
-    ----------
-    figures : mapping of str to Figure
-        Two or more, by the values that the slider shows.
-    label : str
-        What the values are.
-
-    Returns
-    -------
-    ipywidgets.VBox
-        The slider, and a stack of pictures of which it shows one.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two figures.
-    """
-    if len(figures) < 2:
-        raise ValueError(f"a slider needs two figures or more, got {len(figures)}")
-    slider = SelectionSlider(options=list(figures), description=label, layout=WIDE)
+def _linked(figures: Mapping[str, Figure], label: str) -> ipywidgets.VBox:
+    """Return a slider under a label, and a stack of pictures of which it shows one."""
+    slider = ipywidgets.SelectionSlider(
+        options=list(figures), description=label, layout=WIDE
+    )
     slider.style.description_width = "initial"
-    pictures = [Image(value=_png(figure), layout=WIDE) for figure in figures.values()]
-    stack = Stack(pictures, selected_index=0)
-    jslink((slider, "index"), (stack, "selected_index"))
-    return VBox([slider, stack])
+    pictures = [
+        ipywidgets.Image(value=_png(figure), layout=WIDE) for figure in figures.values()
+    ]
+    stack = ipywidgets.Stack(pictures, selected_index=0)
+    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
+    return ipywidgets.VBox([slider, stack])
 
 
 def _png(figure: Figure) -> bytes:
-    """Return a picture of 64 colours, which has a third of the bytes of one of all."""
     drawn, packed = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    PIL.Image.open(drawn).convert("RGB").quantize(64).save(packed, "png", optimize=True)
+    figure.savefig(drawn, format="png", dpi=DPI)
+    picture = PIL.Image.open(drawn).convert("RGB").quantize(COLOURS)
+    picture.save(packed, "png", optimize=True)
     return packed.getvalue()

@@ -1,4 +1,4 @@
-"""Chapters are text without outputs, and show their figures; lists name what there is."""
+"""Chapters are text and show their figures; tables of contents name what there is."""
 
 import re
 from pathlib import Path
@@ -23,10 +23,6 @@ def test_every_chapter_is_in_the_table_of_contents():
     assert sorted([contents["root"], *listed]) == [path.stem for path in CHAPTERS]
 
 
-def test_no_notebook_with_outputs_is_kept():
-    assert not list(BOOK.rglob("*.ipynb"))
-
-
 @pytest.mark.parametrize("path", DRAWING, ids=lambda path: path.stem)
 def test_a_chapter_that_draws_asks_for_its_figures_first(path):
     """Else figures of pyplot stay away without a word."""
@@ -34,6 +30,10 @@ def test_a_chapter_that_draws_asks_for_its_figures_first(path):
     assert not code or "%matplotlib inline" in code[0]
 
 
-def test_contributors_find_every_script():
-    listed = re.findall(r"^\| `(\w+\.py)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
-    assert sorted(listed) == sorted(path.name for path in (ROOT / "studies").rglob("*.py"))
+def test_every_script_is_told_of():
+    studies = ROOT / "studies"
+    listed = re.findall(r"^\| `([\w/]+\.py)` \|", (studies / "README.md").read_text(), re.M)
+    scripts = sorted(str(path.relative_to(studies)) for path in studies.rglob("*.py"))
+    assert sorted(listed) == scripts, (
+        "the table of studies/README.md lists each script once"
+    )

@@ -356,7 +356,7 @@ def test_help_of_training_has_examples():
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("benchmark", "emdn.benchmark.run", "baselines"), ("curve", "emdn.plots", "book")],
+    [("benchmark", "emdn.benchmark.run", "baselines"), ("curve", "emdn.plots", "plot")],
 )
 def test_what_an_extra_would_bring_is_named(tmp_path, monkeypatch, command, module, extra):
     monkeypatch.setitem(sys.modules, module, None)  # as if an import in it had failed

@@ -1,7 +1,5 @@
 """The denoiser keeps shape, units, mean and range, and refuses what is no image."""
 
-import hashlib
-import shutil
 import subprocess
 import sys
 import warnings
@@ -16,7 +14,6 @@ from emdn.denoiser import Denoiser
 from emdn.metrics import mse, ssim
 from emdn.noise import noisy_pair
 from emdn.specimens.micrographs import KINDS, micrograph
-from emdn.weights import WEIGHTS, load, sha256, shipped_hashes
 
 slowly = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -275,23 +272,10 @@ def test_the_two_dose_ranges_have_weights_of_their_own():
     )
 
 
-def test_weights_are_loaded_once():
-    assert load(WEIGHTS / "low.keras") is load(WEIGHTS / "low.keras")
-
-
 def test_a_network_of_ones_own_is_used(tiny_file):
     image = noisy_counts((64, 64))
     ours, theirs = Denoiser("low").denoise(image), Denoiser(tiny_file).denoise(image)
     assert not np.allclose(ours, theirs, atol=1)
-
-
-def test_a_file_that_holds_no_network_is_named(tmp_path):
-    path = tmp_path / "bad.keras"
-    with pytest.raises(FileNotFoundError, match=r"bad\.keras: does not exist"):
-        Denoiser(path).denoise(noisy_counts((32, 32)))
-    path.write_bytes(b"not a network")
-    with pytest.raises(ValueError, match=r"bad\.keras: is no network"):
-        Denoiser(path).denoise(noisy_counts((32, 32)))
 
 
 def test_progress_is_shown_when_asked_for(capfd):
@@ -322,24 +306,3 @@ def test_public_names_are_listed_and_others_refused():
     assert all(getattr(emdn, name).__name__ == name for name in emdn.__all__)
     with pytest.raises(AttributeError, match="no attribute 'denoise'"):
         _ = emdn.denoise
-
-
-@pytest.mark.parametrize("name", ["auto.keras", "low.keras", "ordinary.keras"])
-def test_hash_and_model_card_are_of_the_weights_that_ship(name):
-    digest = hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest()
-    assert shipped_hashes()[name] == digest == sha256(WEIGHTS / name)
-    assert digest in (WEIGHTS / name).with_suffix(".md").read_text()
-
-
-def test_damaged_weights_are_refused(tmp_path, monkeypatch):
-    for path in WEIGHTS.iterdir():
-        shutil.copy(path, tmp_path)
-    damaged = bytearray((tmp_path / "low.keras").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (tmp_path / "low.keras").write_bytes(damaged)
-    monkeypatch.setattr("emdn.weights.WEIGHTS", tmp_path)
-    with pytest.raises(
-        ValueError, match=r"low\.keras: is not the file .* install emdn again"
-    ):
-        Denoiser("low").denoise(noisy_counts((32, 32)))
-    assert np.isfinite(Denoiser("ordinary").denoise(noisy_counts((32, 32)))).all()

@@ -1,15 +1,14 @@
-"""Where a network errs: at the edges of an image, in a grid, on which instances (4.2).
+"""Where in an image a method errs: at its edges, and in a grid (section 4.2).
 
     instances --method--> absolute difference --mean--> map --> edge profile, grid
-    rows of a benchmark --> the best, the median and the worst instance
 
-A mean over instances wipes out what depends on the micrograph, and leaves what depends on
+A mean over instances removes what depends on the micrograph, and leaves what depends on
 the place in the image. That has two causes: the edge, beyond which nothing is known, and
 strided layers, which treat pixels differently by their row and column modulo the stride.
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
 from emdn.benchmark.instances import Instance
-from emdn.benchmark.method import Method
-from emdn.benchmark.rows import Row
+from emdn.benchmark.method import Denoise
+from emdn.spectrum import windowed_power
 
-MARGIN = 32  # px from the edge to the interior, a multiple of the periods of grids
-REACH = 5  # frequencies to either side of a grid's that it is compared with
-CONFIDENCE = 0.95
+MARGIN = 32  # pixels from the edge to the interior, a multiple of the periods of grids
+REACH = 5  # frequencies to either side of a grid's frequency that it is compared with
+CONFIDENCE = 0.95  # share of maps without a grid that stay below a grid's limit
+WAVE = 2.25  # pixels times mean square of a wave, over its peak power in a Hann window
 
 
 class ErrorMap(NamedTuple):
@@ -33,11 +33,12 @@ class ErrorMap(NamedTuple):
     mean : (H, W) array
         In units of the images, which lie in [0, 1].
     instances : int
-        How many were averaged.
+        Number of instances that were averaged.
     left_out : int
-        How many were not, being smaller than the map.
+        Number of instances that were not averaged because their shape is another.
     not_finite : int
-        How many were not, because the method returned NaN or infinity.
+        Number of instances that were not averaged because the method returned NaN or
+        infinity.
     """
 
     mean: NDArray[np.float64]
@@ -47,25 +48,26 @@ class ErrorMap(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """How much of a map repeats itself with a period, and with no part of that period.
+    """How much of a map repeats itself with a period, and not with half of it.
 
     Parameters
     ----------
     period : int
-        In pixels, along both axes.
+        Period along both axes, in pixels.
     strength : float
-        Power at the grid's frequencies over the power at the frequencies around them: near
-        1 where there is no grid, whatever the map's smooth spectrum. More instances bring
-        out the same grid more strongly.
+        Power at the grid's frequencies over the power at the frequencies around them. It is
+        near 1 where there is no grid, whatever the map's smooth spectrum. The more
+        instances are averaged, the larger is the strength of the same grid.
     limit : float
-        What 95 % of maps without a grid stay below; fewer frequencies scatter more widely.
+        Strength that 95 % of maps without a grid stay below. It is larger for a period of
+        fewer frequencies, whose strength scatters more widely.
     amplitude : float
-        Root mean square of the grid over the mean of the map, the power of the frequencies
-        around taken off. It does not depend on the number of instances.
+        Root mean square of the grid over the mean of the map, after subtraction of the
+        power around. It does not depend on the number of instances.
     share : float
-        Of the interior's variance, that explained by row and column modulo the period
-        beyond what they explain modulo half of it. That of shuffled pixels is 3 (period 2)
-        or 12 (period 4) over their number; a smooth map's is much smaller.
+        Share of the interior's variance that row and column modulo the period explain,
+        less the share that they explain modulo half of it. In shuffled pixels it is 3
+        (period 2) or 12 (period 4) over their number; in a smooth map it is much smaller.
     """
 
     period: int
@@ -76,9 +78,7 @@ class Grid(NamedTuple):
 
 
 def mean_error(
-    instances: "Iterable[Instance]",
-    method: "Method",
-    shape: tuple[int, int],
+    instances: Iterable[Instance], method: Denoise, shape: tuple[int, int]
 ) -> ErrorMap:
     """Average the absolute error of each pixel, in the memory of one image.
 
@@ -90,21 +90,22 @@ def mean_error(
         For example ``make_instance(config, "low", n)`` for all numbers. They are not kept,
         so that there may be any number of them.
     method : callable
-        Takes a noisy image and the counts of its brightest level; returns the denoised one.
+        Method, or another function of a noisy image and its gain that denoises it.
     shape : tuple of 2 int
-        Of the map. Instances of other shapes, whose edges lie elsewhere, are left out.
+        Height and width of the map. Instances of other shapes, whose edges lie elsewhere,
+        are left out.
 
     Raises
     ------
     ValueError
-        If nothing is left to average.
+        If no instance can be averaged.
 
     Examples
     --------
-    >>> from emdn.benchmark.instances import Instance
-    >>> zeros, ones = np.zeros((8, 8)), np.ones((8, 8))
-    >>> pairs = [Instance(zeros, zeros, 9.0, 9.0, {}), Instance(ones, zeros, 9.0, 9.0, {})]
-    >>> errors = mean_error(pairs, lambda noisy, counts: noisy, (8, 8))
+    >>> from emdn.data.corpus import Entry
+    >>> zeros, entry = np.zeros((8, 8)), Entry("a.tif", "a")
+    >>> pairs = [Instance(zeros + n, zeros, 0.1, 9.0, entry) for n in (0, 1)]
+    >>> errors = mean_error(pairs, lambda noisy, gain: noisy, (8, 8))
     >>> print(errors.instances, errors.mean[0, 0])
     2 0.5
     """
@@ -244,12 +245,12 @@ def measure_grid(errors: ArrayLike, period: int, *, margin: int = MARGIN) -> Gri
             f"errors must hold eight periods of {period} within the margins, "
             f"got an interior of {inside.shape}"
         )
-    power = _power(inside)
+    power = windowed_power(inside) * WAVE / inside.size
     harmonics = _harmonics(inside.shape, period)
     around = [_power_around(power, *each, period) for each in harmonics]
     at = np.array([power[each] for each in harmonics])
     excess = max(float(np.sum(at - around)), 0.0)
-    degrees = len(harmonics)  # power at half the sampling frequency has one, else two
+    degrees = len(harmonics)  # of freedom: one at half the sampling frequency, else two
     return Grid(
         period,
         strength=float(np.mean(at / np.maximum(around, np.finfo(float).tiny))),
@@ -259,88 +260,9 @@ def measure_grid(errors: ArrayLike, period: int, *, margin: int = MARGIN) -> Gri
     )
 
 
-def family(method: str) -> str:
-    """Return what the variants of a method have in common: its name up to a comma.
-
-    Examples
-    --------
-    >>> family("wavelet, told"), family("wavelet, stabilised"), family("wavelet")
-    ('wavelet', 'wavelet', 'wavelet')
-    """
-    return method.partition(",")[0]
-
-
-def telling_instances(
-    rows: "Iterable[Row]",
-    dose_range: str,
-    method: str,
-    *,
-    rivals: Collection[str] | None = None,
-) -> dict[str, int]:
-    """Return the numbers of the instances on which a method does best, medium and worst.
-
-    It is compared with whichever rival does best on the same instance, since an MSE by
-    itself says more about the instance's contrast and dose than about the method.
-
-    Parameters
-    ----------
-    rows : iterable of Row
-        Of a benchmark.
-    dose_range : str
-        Whose instances to choose from.
-    method : str
-        A method that was scored.
-    rivals : collection of str, optional
-        Methods to compare it with, by default all that are not of its `family`;
-        ``["unfiltered"]`` compares with the noisy image.
-
-    Returns
-    -------
-    dict of str to int
-        Of "best", "median" and "worst". Instances without a finite score are left out.
-    """
-
-    def is_rival(name: str) -> bool:
-        return family(name) != family(method) if rivals is None else name in rivals
-
-    own: dict[int, float] = {}
-    others: dict[int, float] = {}
-    for row in rows:
-        if row.dose_range != dose_range or not math.isfinite(row.mse):
-            continue
-        if row.method == method:
-            own[row.instance] = row.mse
-        elif is_rival(row.method):
-            others[row.instance] = min(row.mse, others.get(row.instance, math.inf))
-    both = own.keys() & others.keys()
-    if not both:
-        raise ValueError(
-            f"no instance of the dose range {dose_range!r} has scores of both "
-            f"{method!r} and {'another method' if rivals is None else sorted(rivals)}"
-        )
-    ratio = {number: own[number] / max(others[number], 1e-300) for number in both}
-    ranked = sorted(both, key=lambda number: (ratio[number], number))
-    return {
-        "best": ranked[0],
-        "median": ranked[(len(ranked) - 1) // 2],
-        "worst": ranked[-1],
-    }
-
-
 def _whole_periods(array: NDArray[np.float64], period: int) -> NDArray[np.float64]:
     height, width = (side // period * period for side in array.shape)
     return array[:height, :width]
-
-
-def _power(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a spectrum in which a wave's power is that of its mean square.
-
-    A Hann window keeps trends, whose opposite edges do not match, from spilling power onto
-    the axes, and so onto a grid's frequencies. It spreads a wave over 3 x 3 of them.
-    """
-    rows, columns = (np.hanning(side + 1)[:-1] for side in array.shape)
-    window = np.outer(rows, columns)
-    return np.abs(np.fft.fft2((array - array.mean()) * window) / window.sum()) ** 2
 
 
 def _harmonics(shape: tuple[int, ...], period: int) -> list[tuple[int, int]]:

@@ -9,8 +9,7 @@ What a figure shows of an image is computed anew, from the micrographs that were
 import fnmatch
 import math
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,46 +17,40 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
-from emdn.benchmark.error_maps import ErrorMap, mean_error, telling_instances
-from emdn.benchmark.filters import BASELINES, STABILISED, TOLD
+from emdn.benchmark.error_maps import mean_error
 from emdn.benchmark.instances import BenchmarkConfig, Instance, make_instance
-from emdn.benchmark.method import Method, PaperDose
-from emdn.benchmark.methods import KNOWN, Methods
+from emdn.benchmark.method import Denoise, PaperDose
+from emdn.benchmark.methods import AWARE, METHODS, PAPER, STABILISED, label_of, own_method
 from emdn.benchmark.plots import (
     UNFILTERED,
-    leading_methods,
+    methods_to_draw,
     plot_error_against_dose,
     plot_mean_spectra,
     plot_score_distributions,
     show_error_maps,
     show_examples,
 )
-from emdn.benchmark.rows import Row, read_about, read_rows
+from emdn.benchmark.rows import of_stem, read_about, read_rows, telling_instances
+from emdn.console import progress as progress_bar
 from emdn.files import written_whole
 from emdn.metrics import mse
 
-DPI = 300  # at which a pixel of a crop of 512 has at least one of a PNG's
-EXAMPLES = 3  # methods beside noisy and clean images
+DPI = 300  # dots per inch, at which a pixel of a 512 px crop has a dot of a PNG or more
+EXAMPLES = 3  # methods shown beside noisy and clean images
 SPECTRA = 16  # instances whose spectra are averaged
-ROUNDED = 1e-4  # published results have five digits
-TOLERANCE = 0.01  # of scores computed again, maybe by another kind of processor
-UNDATED = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-FONTS: dict[Any, Any] = {
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "emdn",
-}  # text that journals' tools can edit
-
-
-STEM = re.compile(r"\bSTEM\b")  # as a word: serial-section TEM is spelt ssTEM
+SCALE_TOLERANCE = 1e-4  # relative; published rows have five digits
+SCORE_TOLERANCE = 0.01  # relative; another kind of processor may compute
+METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # undated
+FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "emdn"}  # text stays text
+FIGURE_NUMBERS = {"low": 6, "ordinary": 7}  # of examples in the paper, by dose range
 
 
 @dataclass(frozen=True)
 class FigureConfig:
-    """What to draw.
+    """Which figures to draw, and how.
 
     Parameters
     ----------
@@ -65,12 +58,12 @@ class FigureConfig:
         Methods to draw, the first of which is what the figures are about: its error is
         mapped, its best and worst instances are shown. By default `leading_methods`.
     instances : int
-        Of each map of errors; the paper's are 20,000.
+        Number of instances of each map of errors; the paper's is 20,000.
     crop : int
         Side of the maps of errors, in pixels; the paper's is 512. Smaller micrographs are
         left out of them.
     formats : tuple of str
-        Of "png", "pdf" and "svg".
+        File formats, of "png", "pdf" and "svg".
     only : str
         Pattern of the names of figures to draw, for example "fig4*", which takes no time.
     """
@@ -82,8 +75,10 @@ class FigureConfig:
     only: str = "*"
 
     def __post_init__(self) -> None:
-        if not self.formats or set(self.formats) - set(UNDATED):
-            raise ValueError(f"formats must be of {', '.join(UNDATED)}, got {self.formats}")
+        if not self.formats or set(self.formats) - set(METADATA):
+            raise ValueError(
+                f"formats must be of {', '.join(METADATA)}, got {self.formats}"
+            )
 
 
 def write_figures(
@@ -99,20 +94,20 @@ def write_figures(
     Parameters
     ----------
     results : path
-        The CSV file of a benchmark; the JSON file beside it tells how it was made.
+        CSV file of a benchmark. The JSON file beside it tells how it was made.
     folder : path
-        The micrographs that were scored.
+        Folder of the micrographs that were scored.
     output : path
-        A folder, made if missing.
+        Folder to write to, made if missing.
     config : FigureConfig
-        What to draw.
+        Figures to draw.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
     list of Path
-        The files that were written.
+        Files that were written.
 
     Raises
     ------
@@ -120,115 +115,146 @@ def write_figures(
         If the results are of other micrographs or other weights, or without a JSON file,
         or of methods that cannot be found again.
     """
-    rows, output = read_rows(results), Path(output)
-    scored = _scored(Path(results), Path(folder))
-    shown = list(config.methods) or leading_methods(rows)
-    jobs = {
-        **_figures_of_rows(rows, shown, config),
-        **_figures_of_images(rows, shown, scored),
-        "fig5_error_maps": partial(_error_maps, shown[0], scored, config),
-    }
-    names = fnmatch.filter(sorted(jobs), config.only)
-    if not names:
-        raise ValueError(f"only must match one of {', '.join(jobs)}; got {config.only!r}")
+    figures, output = plan_figures(results, folder, config), Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
     written = []
-    for name in track(names, "Drawing", console=console, disable=not progress):
-        written += _write(jobs[name](), output / name, config.formats)
+    with progress_bar(len(figures), description="Drawing", show=progress) as advance:
+        for name, draw in figures.items():
+            written += save_figure(draw(), output / name, config.formats)
+            advance(1)
     return written
 
 
-def _scored(results: Path, folder: Path) -> BenchmarkConfig:
+def plan_figures(
+    results: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    config: FigureConfig = FigureConfig(),
+) -> dict[str, Callable[[], Figure]]:
+    """Return functions that draw the figures of a benchmark, by the names of files.
+
+    Parameters and errors are those of `write_figures`.
+    """
+    rows, scored = read_rows(results), _scored_config(Path(results), Path(folder))
+    names = methods_to_draw(rows, config.methods or None)
+    figures = {
+        **_figures_of_rows(rows, names, config),
+        **_figures_of_images(rows, names, scored),
+        "fig5_error_maps": partial(_error_maps, names[0], scored, config),
+    }
+    chosen = fnmatch.filter(sorted(figures), config.only)
+    if not chosen:
+        raise ValueError(
+            f"only must match one of {', '.join(figures)}; got {config.only!r}"
+        )
+    return {name: figures[name] for name in chosen}
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a figure whole or not at all in each format, the same bytes each time.
+
+    Parameters
+    ----------
+    figure : Figure
+        Figure to write.
+    path : Path
+        File to write, without its suffix.
+    formats : sequence of str
+        File formats, of "png", "pdf" and "svg".
+    """
+    written = [path.with_suffix(f".{suffix}") for suffix in formats]
+    for target, suffix in zip(written, formats, strict=True):
+        with plt.rc_context(FONTS), written_whole(target) as temporary:
+            figure.savefig(temporary, format=suffix, dpi=DPI, metadata=METADATA[suffix])
+    return written
+
+
+def _scored_config(results: Path, folder: Path) -> BenchmarkConfig:
     """Return the settings of a benchmark, for micrographs in a folder."""
-    said = read_about(results)["config"]
-    known = {field.name: said[field.name] for field in fields(BenchmarkConfig)}
+    written = read_about(results)["config"]
+    known = {field.name: written[field.name] for field in fields(BenchmarkConfig)}
     ranges = tuple(known["dose_ranges"])
     return BenchmarkConfig(**{**known, "folder": folder, "dose_ranges": ranges})
 
 
 def _figures_of_rows(
-    rows: Sequence[Row], shown: Sequence[str], config: FigureConfig
+    rows: pd.DataFrame, names: Sequence[str], config: FigureConfig
 ) -> dict[str, Callable[[], Figure]]:
-    """Return how to draw what needs no images, by the names of files."""
+    """Return how to draw what needs no images."""
     draw = partial(plot_score_distributions, rows)
+    # A choice of methods holds for the paper's scores too; else they are the paper's.
+    of_paper = config.methods or None
     return {
-        "fig4_mse_distributions": partial(draw, "mse", methods=shown),
-        "fig4_ssim_distributions": partial(draw, "ssim", methods=shown),
-        # A choice of methods holds for these too; else they are the paper's.
-        "fig4_mse_distributions_paper": partial(
-            draw, "mse_paper", methods=config.methods or None
-        ),
-        "fig4_ssim_distributions_paper": partial(
-            draw, "ssim_paper", methods=config.methods or None
-        ),
-        "error_against_dose": partial(plot_error_against_dose, rows, methods=shown),
+        "fig4_mse_distributions": partial(draw, "mse", methods=names),
+        "fig4_ssim_distributions": partial(draw, "ssim", methods=names),
+        "fig4_mse_distributions_paper": partial(draw, "mse_paper", methods=of_paper),
+        "fig4_ssim_distributions_paper": partial(draw, "ssim_paper", methods=of_paper),
+        "error_against_dose": partial(plot_error_against_dose, rows, methods=names),
     }
 
 
 def _figures_of_images(
-    rows: Sequence[Row], shown: Sequence[str], scored: BenchmarkConfig
+    rows: pd.DataFrame, names: Sequence[str], scored: BenchmarkConfig
 ) -> dict[str, Callable[[], Figure]]:
-    """Return how to draw examples and spectra, by the names of files."""
-    filtering = [name for name in shown if name != UNFILTERED]
-    stem = [row for row in rows if STEM.search(row.modality)]
-    jobs: dict[str, Callable[[], Figure]] = {}
+    """Return how to draw examples and spectra."""
+    filtering = [name for name in names if name != UNFILTERED]
+    stem_rows = of_stem(rows)
+    figures: dict[str, Callable[[], Figure]] = {}
     for dose_range in scored.dose_ranges:
-        number = {"low": 6, "ordinary": 7}[dose_range]
         draw = partial(_examples, filtering[:EXAMPLES], dose_range, scored)
-        jobs[f"fig{number}_examples_{dose_range}_dose"] = partial(draw, rows)
-        if any(row.dose_range == dose_range for row in stem):
-            jobs[f"fig8_stem_{dose_range}_dose"] = partial(draw, stem)
-        jobs[f"spectra_{dose_range}_dose"] = partial(
+        number = FIGURE_NUMBERS[dose_range]
+        figures[f"fig{number}_examples_{dose_range}_dose"] = partial(draw, rows)
+        if dose_range in set(stem_rows["dose_range"]):
+            figures[f"fig8_stem_{dose_range}_dose"] = partial(draw, stem_rows)
+        figures[f"spectra_{dose_range}_dose"] = partial(
             _spectra, filtering, dose_range, scored
         )
-    return jobs
+    return figures
 
 
 def _examples(
     names: Sequence[str],
     dose_range: PaperDose,
     scored: BenchmarkConfig,
-    rows: Sequence[Row],
+    rows: pd.DataFrame,
 ) -> Figure:
     """Draw the best, the median and the worst instance of the first of some methods."""
-    present = {row.method for row in rows} - {names[0]}
-    classical = present & {*BASELINES, *TOLD, *STABILISED}
-    chosen = telling_instances(rows, dose_range, names[0], rivals=classical or present)
-    methods = _methods(names, dose_range)
-    own = {
-        row.instance: row
-        for row in rows
-        if (row.dose_range, row.method) == (dose_range, names[0])
-    }
-    instances = {
-        f"{rank}, no. {number}": _again(own[number], dose_range, scored, methods[names[0]])
-        for rank, number in chosen.items()
-    }
+    first = names[0]
+    others = {*rows["method"]} - {first}
+    filters = others & {method.name for method in (*PAPER, *AWARE, *STABILISED)}
+    numbers = telling_instances(rows, dose_range, first, rivals=filters or others)
+    methods = _denoisers(names, dose_range)
+    of_first = rows[(rows["dose_range"] == dose_range) & (rows["method"] == first)]
+    of_first = of_first.set_index("instance")
+    instances = {}
+    for rank, number in numbers.items():
+        instance = make_instance(scored, dose_range, number)
+        _require_as_scored(instance, of_first.loc[number], number, scored, methods[first])
+        instances[f"{rank}, no. {number}"] = instance
     return show_examples(instances, methods)
 
 
-def _again(
-    row: Row, dose_range: PaperDose, scored: BenchmarkConfig, method: Method
-) -> Instance:
-    """Make the instance of a row again, and make sure that all is as it was scored."""
-    instance = make_instance(scored, dose_range, row.instance)
-    same = math.isclose(instance.scale, row.scale, rel_tol=ROUNDED)
-    if instance.facts["file"] != row.file or not same:
+def _require_as_scored(
+    instance: Instance,
+    row: pd.Series,
+    number: int,
+    scored: BenchmarkConfig,
+    denoise: Denoise,
+) -> None:
+    """Require that an instance and the method's result are as they were scored."""
+    same = math.isclose(instance.scale, row["scale"], rel_tol=SCALE_TOLERANCE)
+    place = f"instance {number} of the {row['dose_range']} dose range"
+    if instance.entry.file != row["file"] or not same:
         raise ValueError(
-            f"{scored.folder}: instance {row.instance} of the {dose_range} dose range is "
-            f"of {instance.facts['file']}, but what was scored is of {row.file}; choose "
-            "the folder that the benchmark had"
+            f"{scored.folder}: {place} is of {instance.entry.file}, but what was scored is "
+            f"of {row['file']}; choose the folder that the benchmark had"
         )
-    denoised = np.asarray(method(instance.noisy.copy(), instance.gain))
+    denoised = np.asarray(denoise(instance.noisy.copy(), instance.gain))
     error = mse(instance.clean, np.clip(denoised, 0, 1))
-    if not math.isclose(error, row.mse, rel_tol=TOLERANCE):
+    if not math.isclose(error, row["mse"], rel_tol=SCORE_TOLERANCE):
         raise ValueError(
-            f"{row.method} has an MSE of {error:.3g} on instance {row.instance} of the "
-            f"{dose_range} dose range, but {row.mse:.3g} was scored: weights or code are "
-            "others now; score again"
+            f"{row['method']} has an MSE of {error:.3g} on {place}, but {row['mse']:.3g} "
+            "was scored: weights or code are others now; score again"
         )
-    return instance
 
 
 def _spectra(
@@ -236,37 +262,24 @@ def _spectra(
 ) -> Figure:
     numbers = range(min(SPECTRA, scored.instances))
     instances = [make_instance(scored, dose_range, number) for number in numbers]
-    return plot_mean_spectra(instances, _methods(names, dose_range))
+    return plot_mean_spectra(instances, _denoisers(names, dose_range))
 
 
 def _error_maps(name: str, scored: BenchmarkConfig, config: FigureConfig) -> Figure:
     cropped = replace(scored, instances=config.instances, crop=config.crop)
-    maps: dict[str, ErrorMap] = {}
+    maps = {}
     for dose_range in scored.dose_ranges:
-        method = _methods([name], dose_range)[name]
-        instances = _instances(cropped, dose_range)
-        errors = mean_error(instances, method, (config.crop, config.crop))
-        maps[f"{name}, {dose_range} dose"] = errors
+        numbers = range(config.instances)
+        instances = (make_instance(cropped, dose_range, number) for number in numbers)
+        maps[f"{label_of(name)}, {dose_range} dose"] = mean_error(
+            instances,
+            _denoisers([name], dose_range)[name],
+            (config.crop, config.crop),
+        )
     return show_error_maps(maps)
 
 
-def _instances(config: BenchmarkConfig, dose_range: PaperDose) -> Iterator[Instance]:
-    for number in range(config.instances):
-        yield make_instance(config, dose_range, number)
-
-
-def _methods(names: Sequence[str], dose_range: PaperDose) -> Mapping[str, Method]:
-    """Return methods by their names in a benchmark, in this order."""
-    own = tuple(name for name in names if name not in KNOWN)
-    known = tuple(name for name in names if name in KNOWN)
-    methods = Methods(known, own=own)(dose_range)
-    return {name: methods[name] for name in names}
-
-
-def _write(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a figure whole, in each format, the same bytes each time."""
-    paths = [stem.with_suffix(f".{suffix}") for suffix in formats]
-    for path, suffix in zip(paths, formats, strict=True):
-        with plt.rc_context(FONTS), written_whole(path) as temporary:
-            figure.savefig(temporary, format=suffix, dpi=DPI, metadata=UNDATED[suffix])
-    return paths
+def _denoisers(names: Sequence[str], dose_range: PaperDose) -> dict[str, Denoise]:
+    """Return methods by name, with their settings for a dose range."""
+    methods = [METHODS[name] if name in METHODS else own_method(name) for name in names]
+    return {method.name: method.at(dose_range) for method in methods}

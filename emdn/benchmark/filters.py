@@ -1,21 +1,23 @@
 """Denoising without learning: what a network has to beat (section 4.1).
 
-A method takes a noisy image in [0, 1] and the counts that its 1 stands for, and returns the
-denoised image. `BASELINES` are the paper's, with its parameters: blind, they ignore the
-counts. `TOLD` are the same filters with one parameter fitted to the noise, and `STABILISED`
-work where shot noise is the same in all pixels, after the Anscombe transform; both are
-stronger rivals, and tuned on validation micrographs.
+The paper's filters are blind: functions of an image in [0, 1] alone, with the paper's
+parameters. Gain-aware filters take the gain as well, what one electron adds to a pixel;
+one of their parameters follows from the noise. Variance-stabilised filters are
+gain-aware, too: they work on Anscombe-transformed counts, in which shot noise is the same
+in all pixels. `emdn.benchmark.methods` names all of them, and their settings are in
+``settings.json``, tuned on validation micrographs by ``studies/paper/tune_filters.py``.
 
 The paper's parameters are those of its scripts, in which "default" means the defaults of
 2018. Where the libraries of today compute something else than those of that year
-(scikit-image 0.14, SciPy 1.1), the methods say so; ``studies/paper/slips.py`` measures
+(scikit-image 0.14, SciPy 1.1), the functions say so; ``studies/paper/slips.py`` measures
 what it does to the scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import wiener
@@ -28,40 +30,42 @@ from skimage.restoration import (
 )
 
 from emdn.anscombe import anscombe, inverse_anscombe
-from emdn.benchmark.method import Image, Method, PaperDose
+from emdn.benchmark.method import Image
 
-SHIFTS = 3  # of a cycle-spun wavelet, in pixels along each axis
+SHIFTS = 3  # of a cycle-spun wavelet along each axis, in pixels: 16 shifts in all
+BILATERAL_SIDE = 9  # diameter of the paper's bilateral filter, in pixels
+BILATERAL_REACH = 2  # spatial deviation of the gain-aware one, in pixels
 
 
-def unfiltered(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def unfiltered(noisy: Image) -> Image:
     """Return the image as it is."""
     return noisy
 
 
-def gaussian(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def gaussian(noisy: Image) -> Image:
     """Blur by OpenCV's fixed 3 x 3 kernel, [1 2 1] / 4 along each axis.
 
     The sigma of 0 of the paper's script asks for one that fits the size, 0.8 pixels, which
     is not a Gaussian but this table.
     """
-    return cv2.GaussianBlur(_float32(noisy), (3, 3), 0)
+    return _opencv().GaussianBlur(_float32(noisy), (3, 3), 0)
 
 
-def bilateral(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def bilateral(noisy: Image) -> Image:
     """Filter over a disk of 49 pixels with both scales 75.
 
     On [0, 1] a radiometric scale of 75, which is made for 8-bit images, weights all pixels
     alike, and the spatial one does nearly so within 4 pixels: this is the mean of the disk.
     """
-    return cv2.bilateralFilter(_float32(noisy), 9, 75, 75)
+    return _opencv().bilateralFilter(_float32(noisy), BILATERAL_SIDE, 75, 75)
 
 
-def median(noisy: Image, gain: float) -> Image:  # noqa: ARG001
-    """Take the median of 3 x 3 pixels."""
-    return cv2.medianBlur(_float32(noisy), 3)
+def median(noisy: Image, *, side: int = 3) -> Image:
+    """Take the median of so many pixels squared, 3 or 5."""
+    return _opencv().medianBlur(_float32(noisy), side)
 
 
-def wiener_3(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def wiener_3(noisy: Image) -> Image:
     """Filter as SciPy does by default: 3 x 3 windows, noise from their mean variance.
 
     The formula is that of 2018. Beyond the edge, SciPy sees zeros: windows there have a
@@ -70,7 +74,7 @@ def wiener_3(noisy: Image, gain: float) -> Image:  # noqa: ARG001
     return _wiener(noisy, None)
 
 
-def wavelet(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def wavelet(noisy: Image) -> Image:
     """Shrink Haar wavelets by BayesShrink, the noise estimated from the finest of them.
 
     Until 0.16, scikit-image clipped the result to [0, 1], and so did the paper's scores of
@@ -80,7 +84,7 @@ def wavelet(noisy: Image, gain: float) -> Image:  # noqa: ARG001
     return denoise_wavelet(_float32(noisy))
 
 
-def chambolle_tv(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def chambolle_tv(noisy: Image) -> Image:
     """Minimise total variation by Chambolle's algorithm, with a weight of 0.1.
 
     As in 2018, when the number of iterations was called `n_iter_max`.
@@ -88,7 +92,7 @@ def chambolle_tv(noisy: Image, gain: float) -> Image:  # noqa: ARG001
     return denoise_tv_chambolle(_float32(noisy), weight=0.1, eps=2e-4, max_num_iter=200)
 
 
-def bregman_tv(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def bregman_tv(noisy: Image) -> Image:
     """Minimise anisotropic total variation by split Bregman, with a weight of 0.1.
 
     Here, a smaller weight smooths more, since it is that of fidelity, so that hardly
@@ -102,7 +106,7 @@ def bregman_tv(noisy: Image, gain: float) -> Image:  # noqa: ARG001
     )
 
 
-def nl_means(noisy: Image, gain: float) -> Image:  # noqa: ARG001
+def nl_means(noisy: Image) -> Image:
     """Average patches that are alike: 7 x 7, within 11 pixels, h = 0.1.
 
     In 2018, each pixel counted twice in its own mean; today it counts once, which smooths
@@ -110,20 +114,6 @@ def nl_means(noisy: Image, gain: float) -> Image:  # noqa: ARG001
     pixels, but divide them by 7 x 7.
     """
     return denoise_nl_means(_float32(noisy))
-
-
-BASELINES: dict[str, Method] = {
-    "unfiltered": unfiltered,
-    "Gaussian": gaussian,
-    "bilateral": bilateral,
-    "median": median,
-    "Wiener": wiener_3,
-    "wavelet": wavelet,
-    "Chambolle TV": chambolle_tv,
-    "Bregman TV": bregman_tv,
-    "NL means": nl_means,
-}
-"""The paper's methods by the names in its Table 1, with its parameters."""
 
 
 def mean_noise(noisy: Image, gain: float) -> float:
@@ -137,150 +127,84 @@ def mean_noise(noisy: Image, gain: float) -> float:
     return float(np.sqrt(noisy.mean(dtype=np.float64) * gain))
 
 
-def stabilised(denoise: Callable[[Image], Image]) -> Method:
-    """Return a method that works on an image whose noise has a deviation of 1 everywhere.
+def stabilised(denoise: Callable[[Image], Image], noisy: Image, gain: float) -> Image:
+    """Denoise an image where its noise has a deviation of 1 in all pixels.
 
     Parameters
     ----------
     denoise : callable
         Takes and returns an (H, W) array of Anscombe-transformed counts.
+    noisy : (H, W) array
+        Image in [0, 1].
+    gain : float
+        What one electron adds to a pixel.
     """
-
-    def method(noisy: Image, gain: float) -> Image:
-        values = anscombe(np.maximum(noisy, 0) / np.float64(gain))
-        return inverse_anscombe(denoise(values)) * gain
-
-    return method
+    values = anscombe(np.maximum(noisy, 0) / np.float64(gain))
+    return inverse_anscombe(denoise(values)) * gain
 
 
-def told_gaussian(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_gaussian(noisy: Image, gain: float, *, strength: float) -> Image:
     """Blur with a deviation, in pixels, of `strength` times the root of the noise."""
     sigma = strength * np.sqrt(mean_noise(noisy, gain))
-    return cv2.GaussianBlur(_float32(noisy), (0, 0), sigma)
+    return _opencv().GaussianBlur(_float32(noisy), (0, 0), sigma)
 
 
-def told_bilateral(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_bilateral(noisy: Image, gain: float, *, strength: float) -> Image:
     """Filter with a radiometric scale of `strength` times the noise."""
     radiometric = strength * mean_noise(noisy, gain)
-    return cv2.bilateralFilter(_float32(noisy), 9, radiometric, 2)
+    return _opencv().bilateralFilter(
+        _float32(noisy), BILATERAL_SIDE, radiometric, BILATERAL_REACH
+    )
 
 
-def told_median(noisy: Image, gain: float, *, strength: float) -> Image:  # noqa: ARG001
-    """Take the median of so many pixels squared, 3 or 5."""
-    return cv2.medianBlur(_float32(noisy), int(strength))
-
-
-def told_wiener(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_wiener(noisy: Image, gain: float, *, strength: float) -> Image:
     """Filter with a noise power of `strength` times the shot noise's."""
     return _wiener(noisy, strength * mean_noise(noisy, gain) ** 2)
 
 
-def told_wavelet(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_wavelet(noisy: Image, gain: float, *, strength: float) -> Image:
     """Shrink wavelets for a deviation of `strength` times the noise."""
     sigma = strength * mean_noise(noisy, gain)
     return denoise_wavelet(_float32(noisy), sigma=sigma, rescale_sigma=False)
 
 
-def told_chambolle_tv(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_chambolle_tv(noisy: Image, gain: float, *, strength: float) -> Image:
     """Minimise total variation with a weight of `strength` times the noise."""
     return denoise_tv_chambolle(_float32(noisy), weight=strength * mean_noise(noisy, gain))
 
 
-def told_bregman_tv(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_bregman_tv(noisy: Image, gain: float, *, strength: float) -> Image:
     """Minimise total variation with a weight of `strength` over the noise."""
     return denoise_tv_bregman(
         _float32(noisy), weight=strength / mean_noise(noisy, gain), isotropic=True
     )
 
 
-def told_nl_means(noisy: Image, gain: float, *, strength: float) -> Image:
+def aware_nl_means(noisy: Image, gain: float, *, strength: float) -> Image:
     """Average patches by distances from which the noise is taken off."""
     sigma = mean_noise(noisy, gain)
     return denoise_nl_means(_float32(noisy), patch_size=5, h=strength * sigma, sigma=sigma)
 
 
-def cycle_spun_wavelet(values: Image, *, strength: float) -> Image:
-    """Average wavelet shrinkage over shifts of the image, for noise of deviation 1."""
-    shrink = partial(denoise_wavelet, sigma=strength, wavelet="db2", rescale_sigma=False)
-    return cycle_spin(values, shrink, max_shifts=SHIFTS, workers=1)
+def wavelet_vst(noisy: Image, gain: float, *, strength: float) -> Image:
+    """Average wavelet shrinkage over shifts of the variance-stabilised image.
 
-
-def stabilised_tv(values: Image, *, strength: float) -> Image:
-    """Minimise total variation by Chambolle's algorithm, for noise of deviation 1."""
-    return denoise_tv_chambolle(values, weight=strength)
-
-
-def stabilised_nl_means(values: Image, *, strength: float) -> Image:
-    """Average patches that are alike, for noise of deviation 1."""
-    return denoise_nl_means(values, patch_size=5, h=strength, sigma=1.0)
-
-
-TOLD: dict[str, Callable[..., Image]] = {
-    "Gaussian, told": told_gaussian,
-    "bilateral, told": told_bilateral,
-    "median, told": told_median,
-    "Wiener, told": told_wiener,
-    "wavelet, told": told_wavelet,
-    "Chambolle TV, told": told_chambolle_tv,
-    "Bregman TV, told": told_bregman_tv,
-    "NL means, told": told_nl_means,
-}
-"""The same filters, one parameter in proportion to the noise; each needs a strength."""
-
-
-STABILISED: dict[str, Callable[..., Image]] = {
-    "Chambolle TV, stabilised": stabilised_tv,
-    "NL means, stabilised": stabilised_nl_means,
-    "wavelet, stabilised": cycle_spun_wavelet,
-}
-"""Filters of Anscombe-transformed counts; each needs a strength."""
-
-
-STRENGTHS: dict[PaperDose, dict[str, float]] = {
-    "low": {
-        "Gaussian, told": 3.5,
-        "bilateral, told": 2.5,
-        "median, told": 3,
-        "Wiener, told": 3,
-        "wavelet, told": 1,
-        "Chambolle TV, told": 0.8,
-        "Bregman TV, told": 0.8,
-        "NL means, told": 0.6,
-        "Chambolle TV, stabilised": 0.8,
-        "NL means, stabilised": 0.6,
-        "wavelet, stabilised": 1,
-    },
-    "ordinary": {
-        "Gaussian, told": 3.5,
-        "bilateral, told": 1.5,
-        "median, told": 3,
-        "Wiener, told": 1.4,
-        "wavelet, told": 1,
-        "Chambolle TV, told": 0.4,
-        "Bregman TV, told": 1.7,
-        "NL means, told": 0.8,
-        "Chambolle TV, stabilised": 0.4,
-        "NL means, stabilised": 0.8,
-        "wavelet, stabilised": 1.1,
-    },
-}
-"""Strengths by dose range, from ``studies/paper/tune_filters.py``."""
-
-
-def tuned_methods(strengths: Mapping[str, float]) -> dict[str, Method]:
-    """Return the methods of `TOLD` and `STABILISED` with their strengths, by name.
-
-    Parameters
-    ----------
-    strengths : mapping of str to float
-        For each name in the two, for example from `STRENGTHS`.
+    `strength` is the deviation of the noise to take off, where the true one is 1.
     """
-    told = {name: partial(TOLD[name], strength=strengths[name]) for name in TOLD}
-    spun = {
-        name: stabilised(partial(STABILISED[name], strength=strengths[name]))
-        for name in STABILISED
-    }
-    return {**told, **spun}
+    shrink = partial(denoise_wavelet, sigma=strength, wavelet="db2", rescale_sigma=False)
+    spin = partial(cycle_spin, func=shrink, max_shifts=SHIFTS, workers=1)
+    return stabilised(spin, noisy, gain)
+
+
+def chambolle_tv_vst(noisy: Image, gain: float, *, strength: float) -> Image:
+    """Minimise total variation of the stabilised image, with `strength` as its weight."""
+    return stabilised(partial(denoise_tv_chambolle, weight=strength), noisy, gain)
+
+
+def nl_means_vst(noisy: Image, gain: float, *, strength: float) -> Image:
+    """Average patches of the variance-stabilised image; `strength` scales distances."""
+    average = partial(denoise_nl_means, patch_size=5, h=strength, sigma=1.0)
+    return stabilised(average, noisy, gain)
 
 
 def _wiener(noisy: Image, noise: float | None) -> Image:
@@ -292,3 +216,8 @@ def _wiener(noisy: Image, noise: float | None) -> Image:
 
 def _float32(image: Image) -> NDArray[np.float32]:
     return np.ascontiguousarray(image, np.float32)
+
+
+def _opencv() -> Any:
+    """Return OpenCV, which names of methods and tables of scores do without."""
+    return import_module("cv2")

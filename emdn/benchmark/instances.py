@@ -1,19 +1,19 @@
 """Instances of noise: number n is a function of the seed and of n alone."""
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.benchmark.filters import STRENGTHS
 from emdn.benchmark.method import PaperDose
+from emdn.data.corpus import Entry, Split, read_manifest
 from emdn.io import read_micrograph
 from emdn.noise import noisy_pair, sample_scale
+
+DOSE_RANGES: tuple[PaperDose, ...] = get_args(PaperDose)
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,25 @@ class BenchmarkConfig:
     Parameters
     ----------
     folder : Path
-        Holds a ``manifest.csv`` with columns file, split and source, and maybe modality.
+        Folder of micrographs with a manifest, see `emdn.data.corpus.read_manifest`.
     split : {"train", "val", "test"}
-        Which of its micrographs to use.
+        Part of the micrographs to use.
     instances : int
-        Per dose range; the paper's are 20,000. Micrographs take turns.
+        Number of instances of each dose range; the paper's is 20,000. Micrographs take
+        turns.
     crop : int
         Largest side of a crop, in pixels; smaller micrographs are taken whole.
     dose_ranges : tuple of str
-        Of "low" and "ordinary", the paper's.
+        Dose ranges, "low" or "ordinary" or both.
     seed : int
-        Of crops, scales and noise.
+        Seed of crops, scales and noise.
     """
 
     folder: Path
-    split: Literal["train", "val", "test"] = "test"
+    split: Split = "test"
     instances: int = 20_000
     crop: int = 512
-    dose_ranges: tuple[PaperDose, ...] = ("low", "ordinary")
+    dose_ranges: tuple[PaperDose, ...] = DOSE_RANGES
     seed: int = 2018
 
     def __post_init__(self) -> None:
@@ -48,30 +49,44 @@ class BenchmarkConfig:
             raise ValueError(f"instances must be at least 1, got {self.instances}")
         if self.crop < 16:
             raise ValueError(f"crop must be at least 16 pixels, got {self.crop}")
-        unknown = [name for name in self.dose_ranges if name not in STRENGTHS]
-        if unknown or not self.dose_ranges:
+        if not self.dose_ranges or not {*self.dose_ranges} <= {*DOSE_RANGES}:
             raise ValueError(
-                f"dose_ranges must be of {', '.join(STRENGTHS)}, got {self.dose_ranges}"
+                f"dose_ranges must be of {', '.join(DOSE_RANGES)}, got {self.dose_ranges}"
             )
 
 
 class Instance(NamedTuple):
-    """A noisy and a clean crop of a micrograph, and where they come from."""
+    """A noisy and a clean crop of a micrograph.
+
+    Parameters
+    ----------
+    noisy, clean : (H, W) float32 array
+        Images in [0, 1], see `emdn.noise.NoisyPair`.
+    gain : float
+        What one electron adds to a pixel of `noisy`.
+    scale : float
+        Counts expected at the brightest pixel.
+    entry : Entry
+        Micrograph that was cropped, as the manifest describes it.
+    """
 
     noisy: NDArray[np.float32]
     clean: NDArray[np.float32]
     gain: float
     scale: float
-    facts: Mapping[str, str]
+    entry: Entry
+
+    @property
+    def dose(self) -> float:
+        """Mean counts per pixel."""
+        return float(self.noisy.mean(dtype=np.float64)) / self.gain
 
 
 def make_instance(config: BenchmarkConfig, dose_range: PaperDose, number: int) -> Instance:
     """Return the instance of a number, always the same."""
     images = micrographs(config.folder, config.split)
-    facts, image = images[number % len(images)]
-    rng = np.random.default_rng(
-        [config.seed, ("low", "ordinary").index(dose_range), number]
-    )
+    entry, image = images[number % len(images)]
+    rng = np.random.default_rng([config.seed, DOSE_RANGES.index(dose_range), number])
     sides = [min(config.crop, length) for length in image.shape]
     y, x = (
         int(rng.integers(length - side + 1))
@@ -79,19 +94,35 @@ def make_instance(config: BenchmarkConfig, dose_range: PaperDose, number: int) -
     )
     scale = sample_scale(dose_range, rng)
     crop = image[y : y + sides[0], x : x + sides[1]]
-    return Instance(*noisy_pair(crop, scale, rng), scale, facts)
+    return Instance(*noisy_pair(crop, scale, rng), scale, entry)
 
 
 @cache
-def micrographs(folder: Path, split: str) -> list[tuple[dict[str, str], NDArray]]:
-    """Return rows of the manifest and images of a split, read once in a process."""
-    manifest = folder / "manifest.csv"
-    if not manifest.is_file():
+def micrographs(folder: Path, split: Split) -> list[tuple[Entry, NDArray]]:
+    """Return the micrographs of a split, read once in a process.
+
+    Raises
+    ------
+    ValueError
+        If the manifest is of no use, or a micrograph is no single image of finite pixels.
+    """
+    entries = [entry for entry in read_manifest(folder) if entry.split == split]
+    if not entries:
         raise ValueError(
-            f"{manifest}: does not exist; emdn.data.corpus.write_manifest makes one"
+            f"{folder / 'manifest.csv'}: names no micrograph of the split {split!r}"
         )
-    with manifest.open(newline="") as file:
-        facts = [row for row in csv.DictReader(file) if row["split"] == split]
-    if not facts:
-        raise ValueError(f"{manifest}: names no micrograph of the split {split!r}")
-    return [(row, read_micrograph(folder / row["file"])[0]) for row in facts]
+    return [(entry, _single_image(folder / entry.file)) for entry in entries]
+
+
+def _single_image(path: Path) -> NDArray:
+    image = read_micrograph(path)[0]
+    if image.ndim != 2:
+        raise ValueError(
+            f"{path}: is a stack of {len(image)} images; name a file for each of them"
+        )
+    if not np.isfinite(image).all():
+        raise ValueError(
+            f"{path}: has pixels that are NaN or infinite; mend it, or take it from the "
+            "manifest"
+        )
+    return image

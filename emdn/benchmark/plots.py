@@ -4,8 +4,8 @@
     instances, methods --> examples (Figs. 6 to 8), power spectra
     maps of errors --> edge and grid (Fig. 5)
 
-As in `emdn.plots`, figures are returned and never shown. A method has the same colour in
-all of them.
+As in `emdn.plots`, figures are returned and never shown. A family of methods has the same
+colour in all of them.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from zlib import crc32
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -30,14 +31,13 @@ from emdn.benchmark.error_maps import (
     ErrorMap,
     edge_profile,
     edge_ratio,
-    family,
     interior,
     measure_grid,
     phase_means,
 )
 from emdn.benchmark.instances import Instance
-from emdn.benchmark.method import Method
-from emdn.benchmark.rows import Row
+from emdn.benchmark.method import Denoise
+from emdn.benchmark.methods import NETWORK, PAPER, family_of, label_of
 from emdn.metrics import mse, ssim
 from emdn.plots import (
     BLUE,
@@ -52,36 +52,31 @@ from emdn.plots import (
 from emdn.spectrum import as_image, radial_spectrum
 
 Score = Literal["mse", "ssim", "mse_paper", "ssim_paper"]
-NETWORK, UNFILTERED = "emdn", "unfiltered"  # their names in a benchmark
-NOISY, TRUTH = "noisy", "truth"  # of images, in figures
-FILTERS = {  # the paper's, and colours that colour-blind readers tell apart
-    "Gaussian": BLUE,
-    "bilateral": "#882255",
-    "median": "#999933",
-    "Wiener": ORANGE,
-    "wavelet": "#009e73",
-    "Chambolle TV": "#56b4e9",
-    "Bregman TV": "#332288",
-    "NL means": "#cc79a7",
-}
-
-
-COLOURS = {
+UNFILTERED = PAPER[0].name
+NOISY, TRUTH = "noisy", "truth"  # titles of images that no method made
+COLOURS = {  # of families of methods; colour-blind readers tell those of the paper apart
     NETWORK: "#d55e00",
     UNFILTERED: "#7f7f7f",
     NOISY: "#7f7f7f",
     TRUTH: "#000000",
-    **FILTERS,
-    "BM3D": "#aa4499",
-    "FFDNet": "#117733",
-    "Topaz": "#6699cc",
-    "r_em": "#661100",
+    "gaussian": BLUE,
+    "bilateral": "#882255",
+    "median": "#999933",
+    "wiener": ORANGE,
+    "wavelet": "#009e73",
+    "chambolle-tv": "#56b4e9",
+    "bregman-tv": "#332288",
+    "nl-means": "#cc79a7",
+    "bm3d": "#aa4499",
+    "ffdnet": "#117733",
+    "topaz": "#6699cc",
+    "r-em": "#661100",
 }
 
 
-SPARE = ("#b8a000", "#44aa99", "#a15a2a", "#8c6bb1")  # of other families
+SPARE_COLOURS = ("#b8a000", "#44aa99", "#a15a2a", "#8c6bb1")  # of other families
 DASHES = ("-", "--", "-.", (0, (1, 1)))
-MOST_LINES = 8
+MOST_LINES = 8  # that are told apart in one figure
 SCORE_LABELS: dict[Score, str] = {
     "mse": "MSE (10⁻³ intensity²)",
     "ssim": "SSIM",
@@ -90,16 +85,16 @@ SCORE_LABELS: dict[Score, str] = {
 }
 
 
-TINY = float(np.finfo(float).tiny)  # an error that has a logarithm
-START = 3.0  # times the median distance from perfection: as far as densities are shown
-FEWEST_IN_BIN, MOST_BINS = 10, 12
-ERRORS = "cividis"  # colour map of errors that have no sign
+SMALLEST_ERROR = float(np.finfo(float).tiny)  # intensity²; an MSE that has a logarithm
+SHOWN_DISTANCE = 3.0  # from a perfect score, in distances of the median method's median
+FEWEST_IN_BIN, MOST_BINS = 10, 12  # instances in a bin of doses, bins in a dose range
+ERROR_MAP = "cividis"  # Matplotlib's colour map of errors that have no sign
 PERIODS = (2, 4)  # of grids, in pixels: one and two layers that double an image's sides
-CORNER = 16  # side of the corner that is enlarged in a map of errors, the paper's
+CORNER = 16  # pixels; side of the corner that the paper enlarges in a map of errors
 
 
 def plot_score_distributions(
-    rows: "Iterable[Row]", score: Score = "mse", *, methods: Sequence[str] | None = None
+    rows: pd.DataFrame, score: Score = "mse", *, methods: Sequence[str] | None = None
 ) -> Figure:
     """Plot the distribution of methods' scores over instances, as in Fig. 4 of the paper.
 
@@ -110,27 +105,30 @@ def plot_score_distributions(
 
     Parameters
     ----------
-    rows : iterable of Row
-        Of a benchmark. Scores that are NaN are left out, and the figure says so.
+    rows : DataFrame
+        Rows of a benchmark. Scores that are NaN are left out, and the figure says so.
     score : {"mse", "ssim", "mse_paper", "ssim_paper"}
-        What to plot, see `emdn.benchmark.rows.Row`. In the paper's convention, errors above
-        0.012 count as that: they make a heap there, which is no property of a method.
+        Score to plot, see `emdn.benchmark.rows.Row`. In the paper's convention, errors
+        above 0.012 count as that: they make a heap there, which is no property of a method.
     methods : sequence of str, optional
-        Which to draw; by default `leading_methods`, and in the paper's convention those of
-        the paper.
+        Methods to draw; by default `leading_methods`, and in the paper's convention those
+        of the paper.
     """
-    table = list(rows)
-    shown = _shown(table, methods, paper=score.endswith("_paper"))
-    groups, notes = _finite_rows(table, score, shown)
-    styles = method_styles(shown)
+    names = methods_to_draw(rows, methods, paper=score.endswith("_paper"))
+    finite, notes = _finite(rows, score, names)
+    styles = method_styles(names)
     with plt.rc_context(STYLE):
-        figure, grid = _panels(len(groups))
+        figure, panels = _panels(finite["dose_range"].nunique())
         legend = ["densities multiplied by"]
-        for axes, (dose_range, group) in zip(grid, groups.items(), strict=True):
-            samples = {name: _column(scored, score) for name, scored in group.items()}
-            for name in [name for name in samples if np.ptp(samples[name]) == 0]:
+        by_dose = finite.groupby("dose_range", sort=False)
+        for axes, (dose_range, scored) in zip(panels, by_dose, strict=True):
+            samples = dict(iter(scored.groupby("method", sort=False)[score]))
+            even = [name for name in samples if np.ptp(samples[name]) == 0]
+            for name in even:
                 del samples[name]  # a single score has no density
-                notes.append(f"{name} ({dose_range} dose), whose scores are all alike")
+                notes.append(
+                    f"{label_of(name)} ({dose_range} dose), whose scores are all alike"
+                )
             if not samples:
                 raise ValueError(f"no method has two different scores at {dose_range} dose")
             factor = _draw_densities(axes, samples, styles, best=float("ssim" in score))
@@ -139,14 +137,14 @@ def plot_score_distributions(
             if "mse" in score:
                 axes.xaxis.set_major_formatter(_in_thousandths())
             legend.append(f"{_scientific(factor)} at {dose_range} dose")
-        grid[0].set_ylabel("probability density, scaled")
+        panels[0].set_ylabel("probability density, scaled")
         _draw_legend(figure, styles, title="\n".join(legend))
         _draw_notes(figure, notes)
     return figure
 
 
 def plot_error_against_dose(
-    rows: "Iterable[Row]", *, methods: Sequence[str] | None = None
+    rows: pd.DataFrame, *, methods: Sequence[str] | None = None
 ) -> Figure:
     """Plot the MSE of methods against the dose: medians, and quartiles of the first.
 
@@ -157,31 +155,26 @@ def plot_error_against_dose(
 
     Parameters
     ----------
-    rows : iterable of Row
-        Of a benchmark. Scores that are NaN are left out, and the figure says so.
+    rows : DataFrame
+        Rows of a benchmark. Scores that are NaN are left out, and the figure says so.
     methods : sequence of str, optional
-        Which to draw; by default `leading_methods`.
+        Methods to draw; by default `leading_methods`.
     """
-    table = list(rows)
-    shown = _shown(table, methods)
-    groups, notes = _finite_rows(table, "mse", shown)
-    styles, ends = method_styles(shown), {}
+    names = methods_to_draw(rows, methods)
+    finite, notes = _finite(rows, "mse", names)
+    styles, ends = method_styles(names), {}
     with plt.rc_context(STYLE):
         figure, [[axes]] = _open(1, 1, figsize=(2.6 * SIDE, 1.7 * SIDE))
         axes.set(xscale="log", yscale="log", ylabel=SCORE_LABELS["mse"])
         axes.set_xlabel("dose (counts per pixel)")
-        axes.set_title(f"medians; the band spans the quartiles of {shown[0]}")
-        for group in groups.values():
-            for name, scored in group.items():
-                dose, quartiles = _binned(_column(scored, "dose"), _column(scored, "mse"))
-                low, middle, high = quartiles
-                axes.plot(dose, middle, marker="o", markersize=2.5, **styles[name])
-                if name == shown[0]:
-                    colour = styles[name]["color"]
-                    axes.fill_between(
-                        dose, low, high, color=colour, alpha=0.15, linewidth=0
-                    )
-                ends[name] = max(ends.get(name, (0.0, 0.0)), (dose[-1], middle[-1]))
+        axes.set_title(f"medians; the band spans the quartiles of {label_of(names[0])}")
+        for (_, name), scored in finite.groupby(["dose_range", "method"], sort=False):
+            dose, (low, middle, high) = _binned(scored)
+            axes.plot(dose, middle, marker="o", markersize=2.5, **styles[name])
+            if name == names[0]:
+                colour = styles[name]["color"]
+                axes.fill_between(dose, low, high, color=colour, alpha=0.15, linewidth=0)
+            ends[name] = max(ends.get(name, (0.0, 0.0)), (dose[-1], middle[-1]))
         _label_decades(axes.xaxis, _plain())
         _label_decades(axes.yaxis, _in_thousandths())
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -191,7 +184,7 @@ def plot_error_against_dose(
 
 
 def plot_mean_spectra(
-    instances: "Sequence[Instance]", methods: "Mapping[str, Method]"
+    instances: Sequence[Instance], methods: Mapping[str, Denoise]
 ) -> Figure:
     """Plot mean power spectra of noisy, denoised and clean images, and of their errors.
 
@@ -202,35 +195,35 @@ def plot_mean_spectra(
     Parameters
     ----------
     instances : sequence of Instance
-        Their powers are averaged. All are cut to the sides of the smallest.
+        Instances to average powers of. All are cut to the sides of the smallest.
     methods : mapping of str to callable
-        Names, and functions of a noisy image and the counts of its brightest level.
+        Names, and methods or other functions of a noisy image and its gain.
     """
     frequency, images, errors = _mean_spectra(instances, methods)
+    errors[TRUTH] = images[TRUTH]
     ratios = {name: power / images[TRUTH] for name, power in images.items()}
     styles = method_styles(images)
     with plt.rc_context(STYLE):
-        figure, grid = _panels(3)
+        figure, panels = _panels(3)
         for axes, title, spectra in (
-            (grid[0], "images", images),
-            (grid[1], "errors (image \N{MINUS SIGN} truth), and truth", errors),
-            (grid[2], "images, relative to truth", ratios),
+            (panels[0], "images", images),
+            (panels[1], "errors (image \N{MINUS SIGN} truth), and truth", errors),
+            (panels[2], "images, relative to truth", ratios),
         ):
             for name, power in spectra.items():
                 axes.semilogy(frequency, power, **styles[name])
             axes.set(title=title, xlabel="frequency (cycles/px)", xlim=(0, 0.5))
             axes.grid(alpha=0.25, linewidth=0.6)
-        grid[1].plot(frequency, images[TRUTH], **styles[TRUTH])
-        grid[0].set_ylabel("power (intensity²)")
-        grid[2].set_ylabel("ratio of powers")
-        _label_decades(grid[2].yaxis, _plain())
+        panels[0].set_ylabel("power (intensity²)")
+        panels[2].set_ylabel("ratio of powers")
+        _label_decades(panels[2].yaxis, _plain())
         _draw_legend(figure, styles, title=f"mean of {len(instances)} instances")
     return figure
 
 
 def show_examples(
-    instances: "Mapping[str, Instance]",
-    methods: "Mapping[str, Method]",
+    instances: Mapping[str, Instance],
+    methods: Mapping[str, Denoise],
     *,
     enlarge: tuple[slice, slice] | None = np.s_[:64, :64],
 ) -> Figure:
@@ -242,25 +235,25 @@ def show_examples(
     Parameters
     ----------
     instances : mapping of str to Instance
-        Names of the rows, and what is in them.
+        Names of the rows, and their instances.
     methods : mapping of str to callable
-        Names of the columns between noisy and clean, and functions of a noisy image and
-        the counts of its brightest level.
+        Names of the columns between noisy and clean, and methods or other functions of a
+        noisy image and its gain.
     enlarge : pair of slices, optional
         Region to enlarge in the lower right corner, by default the paper's.
     """
     if not instances:
         raise ValueError("instances must hold at least one instance, got none")
     rows = [_results(instance, methods) for instance in instances.values()]
-    heights = [SIDE * np.divide(*each[TRUTH].shape) for each in rows]
+    heights = [SIDE * np.divide(*images[TRUTH].shape) for images in rows]
     with plt.rc_context(STYLE):
-        figure, grid = _open(
+        figure, panels = _open(
             len(rows),
             len(rows[0]),
             figsize=(SIDE * len(rows[0]) + 0.4, sum(heights) + 0.5 * len(rows)),
             height_ratios=heights,
         )
-        for line, name, images in zip(grid, instances, rows, strict=True):
+        for line, name, images in zip(panels, instances, rows, strict=True):
             _draw_example(line, images, enlarge)
             line[0].set_ylabel(f"{name}\n{_description(instances[name])}")
     return figure
@@ -278,21 +271,21 @@ def show_error_maps(maps: Mapping[str, ErrorMap]) -> Figure:
     Parameters
     ----------
     maps : mapping of str to ErrorMap
-        Names of the rows, and what `emdn.benchmark.error_maps.mean_error` returns.
+        Names of the rows, and maps from `emdn.benchmark.error_maps.mean_error`.
     """
     if not maps:
         raise ValueError("maps must hold at least one map, got none")
     phases = [_relative_phases(errors.mean) for errors in maps.values()]
-    largest = max(float(np.abs(each).max()) for each in phases) or 1.0
+    largest = max(float(np.abs(table).max()) for table in phases) or 1.0
     with plt.rc_context(STYLE):
-        figure, grid = _open(
+        figure, panels = _open(
             len(maps),
             4,
             figsize=(5.2 * SIDE, 1.25 * SIDE * len(maps)),
             width_ratios=(1.2, 1, 1.05, 1),
         )
-        for line, (name, errors), table in zip(grid, maps.items(), phases, strict=True):
-            line[0].set_ylabel(f"{name}\n{_number(errors)}")
+        for line, (name, errors), table in zip(panels, maps.items(), phases, strict=True):
+            line[0].set_ylabel(f"{name}\n{_instance_counts(errors)}")
             _draw_map(line[0], errors.mean)
             _draw_equalised(line[1], errors.mean)
             _draw_profile(line[2], errors.mean)
@@ -301,138 +294,132 @@ def show_error_maps(maps: Mapping[str, ErrorMap]) -> Figure:
     return figure
 
 
-def leading_methods(rows: "Iterable[Row]", most: int = MOST_LINES) -> list[str]:
+def leading_methods(rows: pd.DataFrame, most: int = MOST_LINES) -> list[str]:
     """Return the network, the best of other methods, and last the unfiltered image.
 
     Methods are ranked by their mean MSE, its logarithm averaged over dose ranges. Of each
-    family, such as "wavelet" and "wavelet, told", the best one stands for all.
+    family the best one stands for all; of the network's, the one that users get.
 
     Parameters
     ----------
-    rows : iterable of Row
-        Of a benchmark.
+    rows : DataFrame
+        Rows of a benchmark.
     most : int
-        How many to return; more than 8 lines are hard to tell apart.
+        Number of methods; more than 8 lines are hard to tell apart.
     """
-    errors: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        errors.setdefault(row.method, {}).setdefault(row.dose_range, []).append(row.mse)
-    rank = {
-        name: np.mean([_logarithm_of_mean(each) for each in ranges.values()])
-        for name, ranges in errors.items()
-    }
-    best: dict[str, str] = {}
-    for name in sorted(rank, key=lambda name: (rank[name], name)):
-        best.setdefault(family(name), name)
-    if NETWORK in rank:  # what users get stands for its family, not what scores best
+    finite = rows["mse"].where(np.isfinite(rows["mse"]))
+    means = finite.groupby([rows["method"], rows["dose_range"]]).mean()
+    # A method without any finite score comes last.
+    logarithms = np.log(means.clip(lower=SMALLEST_ERROR)).fillna(np.inf)
+    ranked = logarithms.groupby("method").mean().sort_values(kind="stable").index
+    best = {family_of(name): name for name in reversed(ranked)}
+    if NETWORK in ranked:
         best[NETWORK] = NETWORK
     first, last = (
-        [best.pop(name)] if name in best else [] for name in (NETWORK, UNFILTERED)
+        [best.pop(family)] if family in best else [] for family in (NETWORK, UNFILTERED)
     )
-    room = max(most - len(first) - len(last), 0)
-    return [*first, *list(best.values())[:room], *last]
+    others = [name for name in ranked if name in best.values()]
+    return [*first, *others[: max(most - len(first) - len(last), 0)], *last]
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return colour and line of each method, as Matplotlib takes them.
 
-    A family, which is a name up to its comma, has the same colour in all figures; where
-    several of a family are drawn, they differ by their dashes.
+    A family has the same colour in all figures; where several methods of a family are
+    drawn, they differ by their dashes.
 
     Examples
     --------
-    >>> styles = method_styles(["emdn", "wavelet", "wavelet, told"])
-    >>> styles["wavelet"]["color"] == styles["wavelet, told"]["color"]
+    >>> styles = method_styles(["emdn", "wavelet", "wavelet-aware"])
+    >>> styles["wavelet"]["color"] == styles["wavelet-aware"]["color"]
     True
-    >>> styles["wavelet"]["linestyle"], styles["wavelet, told"]["linestyle"]
+    >>> styles["wavelet"]["linestyle"], styles["wavelet-aware"]["linestyle"]
     ('-', '--')
     """
     drawn: Counter[str] = Counter()
     styles = {}
     for name in methods:
-        kind = family(name)
-        colour = COLOURS.get(kind) or SPARE[crc32(kind.encode()) % len(SPARE)]
+        family = family_of(name)
+        spare = SPARE_COLOURS[crc32(family.encode()) % len(SPARE_COLOURS)]
+        colour = COLOURS.get(family, spare)
         reference = name in (UNFILTERED, NOISY, TRUTH)
         styles[name] = {
             "color": colour,
             "linestyle": ":" if reference else DASHES[drawn[colour] % len(DASHES)],
-            "linewidth": 2.4 if kind == NETWORK else 1.3,
-            "zorder": {NETWORK: 3, TRUTH: 4}.get(kind, 2),
+            "linewidth": 2.4 if family == NETWORK else 1.3,
+            "zorder": {NETWORK: 3, TRUTH: 4}.get(family, 2),
         }
         drawn[colour] += not reference
     return styles
 
 
-def _logarithm_of_mean(errors: Sequence[float]) -> float:
-    """Return it for those that are finite; it is infinite if none is."""
-    finite = [error for error in errors if np.isfinite(error)]
-    return float(np.log(max(np.mean(finite), TINY))) if finite else np.inf
-
-
-def _shown(
-    rows: "Sequence[Row]", methods: Sequence[str] | None, *, paper: bool = False
+def methods_to_draw(
+    rows: pd.DataFrame, methods: Sequence[str] | None, *, paper: bool = False
 ) -> list[str]:
-    """Return the methods to draw, and refuse those that have no rows."""
-    known = list(dict.fromkeys(row.method for row in rows))
-    if not known:
+    """Return the methods to draw, by default the leading ones or those of the paper.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or none of one of the methods.
+    """
+    scored = list(rows["method"].unique()) if len(rows) else []
+    if not scored:
         raise ValueError("rows must hold at least one score, got none")
     if methods is None:
-        of_paper = [name for name in known if name in {NETWORK, UNFILTERED, *FILTERS}]
-        return of_paper if paper and of_paper else leading_methods(rows)
-    if unknown := set(methods) - set(known):
+        of_paper = {NETWORK, *(method.name for method in PAPER)}
+        own = [name for name in scored if name in of_paper]
+        return own if paper and own else leading_methods(rows)
+    if unknown := set(methods) - set(scored):
         raise ValueError(
-            f"methods must be among {', '.join(known)}; got {', '.join(sorted(unknown))}"
+            f"methods must be among {', '.join(scored)}; got {', '.join(sorted(unknown))}"
         )
     return list(methods)
 
 
-def _finite_rows(
-    rows: "Sequence[Row]", score: str, methods: Sequence[str]
-) -> "tuple[dict[str, dict[str, list[Row]]], list[str]]":
-    """Return rows by dose range and method, and notes of those that are left out."""
-    groups: dict[str, dict[str, list[Row]]] = {}
-    lost: Counter[str] = Counter()
-    for row in rows:
-        if row.method not in methods:
-            continue
-        if np.isfinite(getattr(row, score)):
-            groups.setdefault(row.dose_range, {}).setdefault(row.method, []).append(row)
-        else:
-            lost[f"{row.method} ({row.dose_range} dose)"] += 1
-    if not groups:
+def _finite(
+    rows: pd.DataFrame, score: str, methods: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of methods whose score is finite, and notes of the others."""
+    chosen = rows[rows["method"].isin(methods)]
+    finite = np.isfinite(chosen[score])
+    if not finite.any():
         raise ValueError(f"rows must hold finite scores {score!r}, got none")
-    return groups, [f"{n} scores of {name} that are not finite" for name, n in lost.items()]
-
-
-def _column(rows: "Sequence[Row]", name: str) -> NDArray[np.float64]:
-    return np.array([getattr(row, name) for row in rows])
+    lost = chosen[~finite].groupby(["method", "dose_range"], sort=False).size()
+    notes = [
+        f"{number} scores of {label_of(name)} ({dose_range} dose) that are not finite"
+        for (name, dose_range), number in lost.items()
+    ]
+    return chosen[finite], notes
 
 
 def _open(rows: int, columns: int, **settings: Any) -> tuple[Figure, Any]:
     """Open a figure with a grid of axes, which pyplot forgets at once."""
-    figure, grid = plt.subplots(rows, columns, squeeze=False, **settings)
+    figure, panels = plt.subplots(rows, columns, squeeze=False, **settings)
     plt.close(figure)  # else a notebook shows it a second time
-    return figure, grid
+    return figure, panels
 
 
 def _panels(number: int) -> tuple[Figure, list[Axes]]:
     """Open axes side by side, with room for a legend at the right."""
     size = ((1.3 * number + 0.8) * SIDE, 1.35 * SIDE)
-    figure, grid = _open(1, number, figsize=size)
-    return figure, list(grid.flat)
+    figure, panels = _open(1, number, figsize=size)
+    return figure, list(panels.flat)
 
 
 def _draw_legend(
     figure: Figure, styles: Mapping[str, Mapping[str, Any]], *, title: str
 ) -> None:
     """Draw the lines of methods and their names beside the panels."""
-    lines = [Line2D([], [], label=name, **style) for name, style in styles.items()]
+    lines = [
+        Line2D([], [], label=label_of(name), **style) for name, style in styles.items()
+    ]
     legend = figure.legend(handles=lines, loc="outside right center", title=title)
     legend.set(alignment="left")
 
 
 def _draw_notes(figure: Figure, notes: Sequence[str]) -> None:
-    """Say below a figure what is not in it."""
+    """Say below a figure what it leaves out."""
     if notes:
         text = fill(f"Left out: {'; '.join(notes)}.", width=100)
         figure.supxlabel(text, x=0.01, ha="left", fontsize="small")
@@ -440,14 +427,14 @@ def _draw_notes(figure: Figure, notes: Sequence[str]) -> None:
 
 def _draw_densities(
     axes: Axes,
-    samples: Mapping[str, NDArray[np.float64]],
+    samples: Mapping[Any, pd.Series],
     styles: Mapping[str, Mapping[str, Any]],
     *,
     best: float,
 ) -> float:
-    """Draw densities, the highest of which becomes 1, and return what scaled them."""
+    """Draw densities, the highest of which becomes 1, and return their common factor."""
     medians = [float(np.median(values)) for values in samples.values()]
-    other = best + START * (float(np.median(medians)) - best)
+    other = best + SHOWN_DISTANCE * (float(np.median(medians)) - best)
     span = (other, best) if other < best else (best, other)
     scores = np.linspace(*span, 500)
     densities = {name: gaussian_kde(values)(scores) for name, values in samples.items()}
@@ -479,14 +466,12 @@ def _label_decades(axis: Axis, formatter: FuncFormatter) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _binned(
-    dose: NDArray[np.float64], errors: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _binned(scored: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return median doses of bins, and quartiles of errors, (3, bins)."""
-    bins = min(max(len(dose) // FEWEST_IN_BIN, 1), MOST_BINS)
-    parts = np.array_split(np.argsort(dose), bins)
-    quartiles = [np.percentile(errors[part], (25, 50, 75)) for part in parts]
-    return np.array([np.median(dose[part]) for part in parts]), np.transpose(quartiles)
+    bins = min(max(len(scored) // FEWEST_IN_BIN, 1), MOST_BINS)
+    parts = np.array_split(scored.sort_values("dose")[["dose", "mse"]].to_numpy(), bins)
+    doses = np.array([np.median(part[:, 0]) for part in parts])
+    return doses, np.transpose([np.percentile(part[:, 1], (25, 50, 75)) for part in parts])
 
 
 def _label_ends(
@@ -500,7 +485,7 @@ def _label_ends(
     for (name, end), height in zip(ends.items(), heights, strict=True):
         colour = styles[name]["color"]
         axes.annotate(
-            name,
+            label_of(name),
             xy=end,
             xytext=(1.04, float(height)),
             textcoords="axes fraction",
@@ -528,7 +513,7 @@ def _spread(heights: Sequence[float], gap: float) -> NDArray[np.float64]:
 
 
 def _results(
-    instance: "Instance", methods: "Mapping[str, Method]"
+    instance: Instance, methods: Mapping[str, Denoise]
 ) -> dict[str, NDArray[np.float64]]:
     """Return the noisy, the denoised and the clean image of an instance, by name."""
     noisy, truth = as_image(NOISY, instance.noisy), as_image(TRUTH, instance.clean)
@@ -540,12 +525,12 @@ def _results(
 
 
 def _mean_spectra(
-    instances: "Sequence[Instance]", methods: "Mapping[str, Method]"
+    instances: Sequence[Instance], methods: Mapping[str, Denoise]
 ) -> tuple[NDArray[np.float64], dict[str, NDArray], dict[str, NDArray]]:
     """Return frequencies, and mean powers of images and of their errors, by name."""
     if not instances:
         raise ValueError("instances must hold at least one instance, got none")
-    height, width = np.min([each.clean.shape for each in instances], axis=0)
+    height, width = np.min([instance.clean.shape for instance in instances], axis=0)
     images: dict[str, list[NDArray]] = {}
     errors: dict[str, list[NDArray]] = {}
     for instance in instances:
@@ -578,27 +563,26 @@ def _draw_example(
             f"MSE {1e3 * mse(truth, image):.2f} \N{MULTIPLICATION SIGN} 10⁻³, "
             f"SSIM {ssim(truth, image, data_range=1):.3f}"
         )
-        axes.set_title(name if name == TRUTH else f"{name}\n{scores}")
+        axes.set_title(name if name == TRUTH else f"{label_of(name)}\n{scores}")
         if enlarge is not None:
             draw_inset(axes, image, enlarge, low, high)
 
 
-def _description(instance: "Instance") -> str:
+def _description(instance: Instance) -> str:
     """Say what was imaged and with how many electrons."""
-    facts = instance.facts
-    subject = shorten(facts.get("modality") or facts.get("file", ""), 32, placeholder=" …")
-    dose = float(instance.noisy.mean(dtype=np.float64)) / instance.gain
-    return f"{subject}\nscale {instance.scale:.0f}, dose {dose:.0f} counts/px"
+    entry = instance.entry
+    subject = shorten(entry.modality or entry.file, 32, placeholder=" …")
+    return f"{subject}\nscale {instance.scale:.0f}, dose {instance.dose:.0f} counts/px"
 
 
 def _without_ticks(axes: Axes) -> None:
-    """Leave of an axes' frame what a label can be written on, which is nothing to see."""
+    """Hide the frame of axes, and keep their labels."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def _number(errors: ErrorMap) -> str:
-    """Say how many instances are in a map, and how many could not be."""
+def _instance_counts(errors: ErrorMap) -> str:
+    """Say how many instances are in a map, and how many could not be averaged."""
     lost = [
         f"{number} {reason}"
         for number, reason in (
@@ -614,7 +598,7 @@ def _number(errors: ErrorMap) -> str:
 def _draw_map(axes: Axes, errors: NDArray[np.float64]) -> None:
     """Draw a map of errors with its scale."""
     low, high = grey_limits(errors)
-    shown = axes.imshow(errors, cmap=ERRORS, vmin=low, vmax=high, interpolation="none")
+    image = axes.imshow(errors, cmap=ERROR_MAP, vmin=low, vmax=high, interpolation="none")
     _without_ticks(axes)
     axes.set_title(
         f"mean absolute error {errors.mean():.4f}\n"
@@ -622,21 +606,21 @@ def _draw_map(axes: Axes, errors: NDArray[np.float64]) -> None:
     )
     figure = axes.get_figure()
     assert figure is not None  # an axes that is drawn on has one
-    figure.colorbar(shown, ax=axes, extend="both", shrink=0.85)
+    figure.colorbar(image, ax=axes, extend="both", shrink=0.85)
 
 
 def _draw_equalised(axes: Axes, errors: NDArray[np.float64]) -> None:
     """Draw a map with its contrast increased in each part, and a corner without."""
-    spread = float(np.ptp(errors)) or 1.0
-    equalised = equalize_adapthist((errors - errors.min()) / spread, clip_limit=0.15)
-    axes.imshow(equalised, cmap=ERRORS, interpolation="none")
+    span = float(np.ptp(errors)) or 1.0
+    equalised = equalize_adapthist((errors - errors.min()) / span, clip_limit=0.15)
+    axes.imshow(equalised, cmap=ERROR_MAP, interpolation="none")
     _without_ticks(axes)
     axes.set_title(
         f"its contrast equalised;\nupper left {CORNER} x {CORNER} px as they are"
     )
     region = np.s_[:CORNER, :CORNER]
     low, high = float(errors[region].min()), float(errors[region].max())
-    draw_inset(axes, errors, region, low, high, ERRORS)
+    draw_inset(axes, errors, region, low, high, ERROR_MAP)
 
 
 def _draw_profile(axes: Axes, errors: NDArray[np.float64]) -> None:

@@ -5,45 +5,41 @@
 An instance is a function of the seed and of its number alone, and rows are written in the
 order of numbers whoever computed them. So a run that was interrupted goes on behind its
 last whole instance, and any number of workers writes the same file, but for the times.
-
-A method is any function of a noisy image and its counts, see `emdn.benchmark.filters`;
-`emdn.benchmark.method.blind` makes one from a function of an image alone. What the rows
-say is in `emdn.benchmark.tables`.
+What the rows say is in `emdn.benchmark.tables`.
 """
 
 import csv
-import json
+import io
 import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
-from emdn.benchmark import peers
 from emdn.benchmark.instances import BenchmarkConfig, make_instance, micrographs
 from emdn.benchmark.method import Image, Method, PaperDose
-from emdn.benchmark.methods import NETWORKS, standard_methods
-from emdn.benchmark.rows import Row, about_path
-from emdn.files import written_whole
+from emdn.benchmark.methods import NETWORK, STANDARD
+from emdn.benchmark.rows import LARGEST_MSE, Row, about_path, parse_rows
+from emdn.console import load_tensorflow
+from emdn.console import progress as progress_bar
+from emdn.files import write_or_compare
 from emdn.metrics import mse, ssim
 from emdn.weights import shipped_hashes
 
-LARGEST_MSE = 0.012  # the paper's; what is larger counts as this
-PACKAGES = (
+LIBRARIES = (
     "emdn",
     "tensorflow",
     "numpy",
@@ -51,35 +47,38 @@ PACKAGES = (
     "scikit-image",
     "opencv-python-headless",
 )
+FRUITLESS_STARTS = 3  # of workers that are killed before they have computed anything
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+SUBMITTED = 256  # instances handed out to a cluster at a time
 
-
-PATIENCE = 3  # times that workers may be killed before anything is done
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-WAITING = 256  # instances handed out to a cluster at a time
+Job = tuple[BenchmarkConfig, PaperDose, int, Sequence[Method]]
 
 
 def score_instance(
-    config: BenchmarkConfig,
-    dose_range: PaperDose,
-    number: int,
-    methods: Mapping[str, Method],
+    config: BenchmarkConfig, dose_range: PaperDose, number: int, methods: Sequence[Method]
 ) -> list[Row]:
-    """Return a row for each method."""
-    noisy, clean, gain, scale, facts = make_instance(config, dose_range, number)
-    dose = float(noisy.mean(dtype=np.float64)) / gain
-    where = (facts["file"], facts["source"], facts.get("modality", ""), scale, dose)
+    """Return a row for each method.
+
+    Raises
+    ------
+    ValueError
+        If a method returns no image of real numbers, or one of another shape.
+    """
+    noisy, clean, gain, scale, entry = instance = make_instance(config, dose_range, number)
+    where = (entry.file, entry.source, entry.modality, scale, instance.dose)
     rows = []
-    for name, method in methods.items():
-        own_noisy = noisy.copy()  # which it may spoil
+    for method in methods:
+        tuned, own_noisy = method.at(dose_range), noisy.copy()  # which it may spoil
         begun = time.perf_counter()
-        denoised = np.asarray(method(own_noisy, gain))
+        denoised = np.asarray(tuned(own_noisy, gain))
         seconds = time.perf_counter() - begun
-        if denoised.shape != clean.shape:
+        if denoised.shape != clean.shape or denoised.dtype.kind not in "biuf":
             raise ValueError(
-                f"{name}: made an image of shape {denoised.shape} of one of {clean.shape}"
+                f"{method.name}: made an image of shape {denoised.shape} and type "
+                f"{denoised.dtype} of one of {clean.shape}; return as many real numbers"
             )
-        scores = score(clean, denoised, clips=name in NETWORKS)
-        rows.append(Row(dose_range, number, name, *where, *scores, seconds))
+        scores = score(clean, denoised, clips=method.family == NETWORK)
+        rows.append(Row(dose_range, number, method.name, *where, *scores, seconds))
     return rows
 
 
@@ -98,7 +97,7 @@ def score(
     Returns
     -------
     mse, ssim, mse_paper, ssim_paper : float
-        See `Row`.
+        Scores as in `emdn.benchmark.rows.Row`; NaN for a result that is not finite.
     """
     if not np.isfinite(denoised).all():
         return math.nan, math.nan, math.nan, math.nan
@@ -114,11 +113,11 @@ def score(
     )
 
 
-def benchmark(
+def run_benchmark(
     config: BenchmarkConfig,
     path: str | os.PathLike[str],
+    methods: Sequence[Method] = STANDARD,
     *,
-    methods: Callable[[PaperDose], Mapping[str, Method]] = standard_methods,
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = False,
@@ -128,87 +127,107 @@ def benchmark(
     Parameters
     ----------
     config : BenchmarkConfig
-        Which instances.
+        Instances to score.
     path : path
-        The CSV file of `Row` to write; beside it, a JSON file tells how it was made.
-    methods : callable
-        Returns the methods for a dose range, by name: `standard_methods`, a choice of
-        `Methods`, or your own. Where there are several workers it is called in each of
-        them, so it must be a function at the top of a module, or a value like `Methods`
-        that is the same after it was pickled.
+        CSV file of `emdn.benchmark.rows.Row` to write. Beside it, a JSON file tells how it
+        was made.
+    methods : sequence of Method
+        Methods to score. Several workers need functions at the top of a module.
     workers : int
-        Processes on this machine.
+        Number of processes on this machine.
     scheduler : str, optional
-        Address of a Dask scheduler whose workers compute instead; all of them see `folder`.
+        Address of a Dask scheduler whose workers compute instead. All of them see the
+        folder of micrographs and can import the methods.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
     Path
-        Of the CSV file.
+        The CSV file.
 
     Raises
     ------
     ValueError
-        If the file is of another benchmark, or the folder of no use.
+        If the file is of another benchmark, of none, or damaged; if another process writes
+        to it; or if the folder is of no use.
     """
     path = Path(path)
-    if path.suffix == ".xz":
-        raise ValueError(
-            f"{path}: rows are appended to plain text; name it .csv, pack it later"
-        )
+    if path.suffix != ".csv":
+        later = "; pack it later" if path.suffix == ".xz" else ""
+        raise ValueError(f"{path}: rows are appended to plain text; name it .csv{later}")
     micrographs(config.folder, config.split)  # complains if there are none
-    names = list(methods(config.dose_ranges[0]))
-    _settle(config, names, path)
     tasks: list[tuple[PaperDose, int]] = [
         (dose, number) for dose in config.dose_ranges for number in range(config.instances)
     ]
-    done = _whole_instances(path, len(names))
-    computed = _computed(config, methods, tasks[done:], workers, scheduler)
-    shown = track(
-        computed,
-        "Scoring instances",
-        total=len(tasks),
-        completed=done,
-        console=Console(stderr=True),
-        disable=not progress,
-    )
-    for rows in shown:
-        with path.open("a", newline="") as file:
-            csv.writer(file).writerows(rows)
+    with _opened_alone(path) as file:
+        contents = file.read()
+        _require_benchmark(config, methods, path, contents)
+        done = _whole_instances(config, tasks, methods, path, contents, file)
+        jobs: list[Job] = [(config, *task, methods) for task in tasks[done:]]
+        with progress_bar(
+            len(tasks), done, description="Scoring instances", show=progress
+        ) as advance:
+            for rows in _computed(jobs, workers, scheduler):
+                _append(file, _as_csv(rows))
+                advance(1)
     return path
 
 
-def _settle(config: BenchmarkConfig, names: Sequence[str], path: Path) -> None:
-    """Write down what a benchmark is, or compare with what was written."""
+@contextmanager
+def _opened_alone(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read and append, which no other process has opened so."""
+    with path.open("a+b") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows, where two runs are not kept apart
+            pass
+        else:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the file is closed
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"{path}: another process writes to it; wait for it, or name another"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+        file.seek(0)
+        try:
+            yield file
+        finally:
+            if not path.stat().st_size:
+                path.unlink()
+
+
+def _require_benchmark(
+    config: BenchmarkConfig, methods: Sequence[Method], path: Path, contents: bytes
+) -> None:
+    """Write down what a benchmark is, or require that the files are of the same one."""
+    names = [method.name for method in methods]
+    packages = {
+        name
+        for method in methods
+        if method.package is not None
+        for name in method.package.distributions
+    }
     about = {
         "config": {**asdict(config), "folder": config.folder.name},
-        "methods": list(names),
-        "versions": {name: _version(name) for name in (*PACKAGES, *_packages(names))},
+        "methods": names,
+        "versions": {name: _version(name) for name in (*LIBRARIES, *sorted(packages))},
         "python": sys.version.split()[0],
-        "weights": {} if {*NETWORKS}.isdisjoint(names) else shipped_hashes(),
+        "weights": shipped_hashes() if _any_network(methods) else {},
     }
-    about = json.loads(json.dumps(about))
     beside = about_path(path)
-    if path.is_file() and beside.is_file():
-        before = json.loads(beside.read_text())
-        changed = [name for name in about if about[name] != before.get(name)]
-        if changed:
-            raise ValueError(
-                f"{path}: holds a benchmark of other {', '.join(changed)}, see "
-                f"{beside.name}; choose another file, or remove it"
-            )
-        return
-    beside.write_text(json.dumps(about, indent=1) + "\n")
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerow(Row._fields)
+    if contents and not beside.is_file():
+        raise ValueError(
+            f"{path}: exists, and no {beside.name} beside it tells of what benchmark; "
+            "choose another file, or remove it"
+        )
+    write_or_compare(beside, about)
 
 
-def _packages(names: Sequence[str]) -> list[str]:
-    """Return the packages of the peers among methods."""
-    of_peers = [peers.PACKAGES[name] for name in names if name in peers.PACKAGES]
-    return sorted({each for package in of_peers for each in package.distributions})
+def _any_network(methods: Sequence[Method]) -> bool:
+    return any(method.family == NETWORK for method in methods)
 
 
 def _version(package: str) -> str:
@@ -218,28 +237,58 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _whole_instances(path: Path, methods: int) -> int:
-    """Count the instances of which all rows are there, and cut off what comes behind."""
-    with path.open("rb") as file:
-        lines = file.read().splitlines(keepends=True)
+def _whole_instances(
+    config: BenchmarkConfig,
+    tasks: Sequence[tuple[PaperDose, int]],
+    methods: Sequence[Method],
+    path: Path,
+    contents: bytes,
+    file: IO[bytes],
+) -> int:
+    """Count the instances whose rows are all in a file, and cut off what comes behind."""
+    header = _as_csv([Row._fields])
+    if not header.startswith(contents[: len(header)]):
+        raise ValueError(f"{path}: is no file of scores; choose another file, or remove it")
+    lines = contents[len(header) :].splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    done = (len(whole) - 1) // methods
-    kept = b"".join(whole[: 1 + done * methods])
-    if len(kept) < path.stat().st_size:
-        with written_whole(path) as temporary:
-            temporary.write_bytes(kept)
+    done = len(whole) // len(methods)
+    kept = header + b"".join(whole[: done * len(methods)])
+    if done:
+        rows = parse_rows(io.BytesIO(kept), str(path))
+        entries = [entry for entry, _ in micrographs(config.folder, config.split)]
+        expected = [
+            (dose_range, number, method.name, entries[number % len(entries)].file)
+            for dose_range, number in tasks[:done]
+            for method in methods
+        ]
+        keys = rows[["dose_range", "instance", "method", "file"]]
+        if expected != list(keys.itertuples(index=False, name=None)):
+            raise ValueError(
+                f"{path}: holds other instances than these; restore the file or the "
+                "manifest, or score into another"
+            )
+    file.truncate(len(kept) if len(contents) >= len(header) else 0)
+    if len(contents) < len(header):
+        _append(file, header)
     return done
 
 
+def _as_csv(lines: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
+
+
+def _append(file: IO[bytes], text: bytes) -> None:
+    """Write at once, so that the text is there whatever happens next."""
+    file.write(text)
+    file.flush()
+
+
 def _computed(
-    config: BenchmarkConfig,
-    methods: Callable[[PaperDose], Mapping[str, Method]],
-    tasks: Sequence[tuple[PaperDose, int]],
-    workers: int,
-    scheduler: str | None,
+    jobs: Sequence[Job], workers: int, scheduler: str | None
 ) -> Iterator[list[Row]]:
-    """Yield the rows of tasks in their order, whoever computes them."""
-    jobs = [(config, methods, *task) for task in tasks]
+    """Yield the rows of jobs in their order, whoever computes them."""
     if scheduler is not None:
         yield from _on_cluster(jobs, scheduler)
     elif workers == 1:
@@ -248,50 +297,53 @@ def _computed(
         yield from _in_processes(jobs, workers)
 
 
-def _work(job: tuple[BenchmarkConfig, Any, PaperDose, int]) -> list[Row]:
-    """Compute one instance, with methods that each process makes once."""
-    config, methods, dose_range, number = job
-    return score_instance(config, dose_range, number, _made(methods, dose_range))
+def _work(job: Job) -> list[Row]:
+    return score_instance(*job)
 
 
-@cache
-def _made(
-    methods: Callable[[PaperDose], Mapping[str, Method]], dose_range: PaperDose
-) -> Mapping[str, Method]:
-    return methods(dose_range)
-
-
-def _in_processes(jobs: Sequence[Any], workers: int) -> Iterator[list[Row]]:
+def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
     """Compute in processes of this machine; replace those that are killed."""
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     done = fruitless = 0
     while done < len(jobs):
         begun = done
-        with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+        networks = _any_network(jobs[0][-1])
+        with ProcessPoolExecutor(workers, context, _begin_worker, (networks,)) as pool:
             try:
                 for rows in pool.map(_work, jobs[done:]):
                     yield rows
                     done += 1
             except BrokenProcessPool:
                 fruitless = 0 if done > begun else fruitless + 1
-                if fruitless == PATIENCE:  # no accident, then
+                if fruitless == FRUITLESS_STARTS:  # then it was no accident
                     raise
 
 
-def _one_thread() -> None:
-    """Keep the workers of one machine from fighting for its processors."""
-    os.environ |= dict.fromkeys(THREADS, "1")
+def _begin_worker(networks: bool) -> None:
+    """Let a process use one processor, say nothing, and end when its parent ends."""
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
     cv2.setNumThreads(1)
+    if networks:
+        load_tensorflow()
+    # A parent that is killed cannot tell its workers, which would wait for it for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _on_cluster(jobs: Sequence[Any], scheduler: str) -> Iterator[list[Row]]:
-    """Compute on the workers of a Dask scheduler, a bounded number ahead."""
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # the process was started by another one
+    parent.join()
+    os._exit(1)
+
+
+def _on_cluster(jobs: Sequence[Job], scheduler: str) -> Iterator[list[Row]]:
+    """Compute on the workers of a Dask scheduler, a bounded number of jobs ahead."""
     from distributed import Client
 
     with Client(scheduler) as client:
         waiting = iter(jobs)
         futures = [
-            client.submit(_work, job, pure=False) for job in islice(waiting, WAITING)
+            client.submit(_work, job, pure=False) for job in islice(waiting, SUBMITTED)
         ]
         while futures:
             yield futures.pop(0).result()

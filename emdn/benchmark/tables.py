@@ -1,167 +1,145 @@
 """What the rows of a benchmark say: means, spreads and intervals, and tables of them.
 
-    rows --summarise--> a summary for each method --> Markdown, LaTeX, or columns
+    rows --summarise--> a line for each method --> Markdown, LaTeX
 
 Scores come in two conventions, see `emdn.benchmark.rows.Row`: today's, in which everything
 is clipped to [0, 1], and the paper's. Means and standard deviations of both are there; only
-today's have intervals.
+today's have intervals. Means over instances count a source with many micrographs for more
+than others, means over sources count all sources alike.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from emdn.benchmark.rows import Row
+from emdn.benchmark.methods import label_of
 
-SCORES = ("mse", "ssim", "psnr", "mse_paper", "ssim_paper")
+SCORES = ["mse", "ssim", "psnr", "mse_paper", "ssim_paper"]
+TODAYS = ["mse", "ssim", "psnr"]
 DOSE_EDGES = (0, 10, 20, 50, 100, 200, 500, 1000, math.inf)  # mean counts per pixel
 By = Literal["source", "modality", "dose"]
+KEYS = ["dose_range", "group", "method"]
 
 
-class Summary(NamedTuple):
-    """Scores of a method in a dose range, over instances.
-
-    Parameters
-    ----------
-    dose_range, group, method : str
-        What was scored; the group is empty if there is one only.
-    instances : int
-        How many.
-    mse, ssim, psnr, mse_paper, ssim_paper : float
-        Means; see `emdn.benchmark.rows.Row`. The mean of PSNR, in dB, is not the PSNR of
-        the mean: it counts all instances alike, however strong their noise.
-    mse_deviation, ssim_deviation, psnr_deviation : float
-        Standard deviations over instances, of today's scores.
-    mse_paper_deviation, ssim_paper_deviation : float
-        The same of the paper's, as in its Table 1.
-    mse_interval, ssim_interval, psnr_interval : tuple of 2 float
-        95 % intervals of the means; see `bootstrap_interval`.
-    seconds : float
-        Median time of an instance.
-    """
-
-    dose_range: str
-    group: str
-    method: str
-    instances: int
-    mse: float
-    ssim: float
-    psnr: float
-    mse_paper: float
-    ssim_paper: float
-    mse_deviation: float
-    ssim_deviation: float
-    psnr_deviation: float
-    mse_paper_deviation: float
-    ssim_paper_deviation: float
-    mse_interval: tuple[float, float]
-    ssim_interval: tuple[float, float]
-    psnr_interval: tuple[float, float]
-    seconds: float
-
-
-Table = Mapping[str, Sequence[Summary]]
-
-
-def summarise(
-    rows: Iterable[Row], *, by: By | None = None, seed: int = 0
-) -> dict[str, list[Summary]]:
-    """Return summaries by dose range, in each of them by group, then by method.
+def summarise(rows: pd.DataFrame, *, by: By | None = None, seed: int = 0) -> pd.DataFrame:
+    """Return a line for each dose range, in it for each group, in it for each method.
 
     Parameters
     ----------
-    rows : iterable of Row
-        Of a benchmark.
+    rows : DataFrame
+        Rows of a benchmark, see `emdn.benchmark.rows.read_rows`.
     by : {"source", "modality", "dose"}, optional
         What to group instances by; doses, in mean counts per pixel, fall between
-        `DOSE_EDGES`. Without it, each dose range is one group.
+        `DOSE_EDGES`. Without it, each dose range is one group, of an empty name.
     seed : int
-        Of the bootstrap. It draws sources, for micrographs of one source are alike; among
-        the micrographs of one source, where they are grouped by it, it draws those.
+        Seed of the bootstrap. It draws sources, for micrographs of one source are alike;
+        among the micrographs of one source, where they are grouped by it, it draws those.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by dose_range, group and method, with columns
+
+        - instances, sources: numbers of them; largest_share: share of the instances that
+          are of the one source with most;
+        - mse, ssim, psnr, mse_paper, ssim_paper: means over instances. The mean of PSNR, in
+          dB, is not the PSNR of the mean: it counts all instances alike, however strong
+          their noise;
+        - mse_sources, ssim_sources, psnr_sources: means over sources of the means of each;
+        - mse_deviation, ...: standard deviations over instances, of all five scores;
+        - mse_low, mse_high, ...: 95 % intervals of today's means, see
+          `bootstrap_interval`;
+        - seconds: median time of an instance.
     """
-    # Twice nested, so that neither doses nor groups of different ranges are mixed.
-    ranges: dict[str, dict[tuple[float, str], dict[str, list[Row]]]] = {}
-    for row in rows:
-        groups = ranges.setdefault(row.dose_range, {})
-        groups.setdefault(_group(row, by), {}).setdefault(row.method, []).append(row)
-    return {
-        dose_range: [
-            _summary(chosen, group[1], by, seed)
-            for group in sorted(groups)
-            for chosen in groups[group].values()
+    with np.errstate(divide="ignore"):  # a perfect image has an infinite PSNR
+        table = rows.assign(psnr=-10 * np.log10(rows["mse"]), group=_groups(rows, by))
+    for key in (
+        "dose_range",
+        "method",
+    ):  # in their order in the rows, not in the alphabet's
+        table[key] = pd.Categorical(table[key], table[key].unique(), ordered=True)
+    groups = table.groupby(KEYS, observed=True)
+    of_source = table.groupby([*KEYS, "source"], observed=True)
+    sizes = of_source.size().groupby(KEYS, observed=True)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        parts = [
+            sizes.agg(instances="sum", sources="size", largest="max"),
+            groups[SCORES].mean(),
+            of_source[TODAYS]
+            .mean()
+            .groupby(KEYS, observed=True)
+            .mean()
+            .add_suffix("_sources"),
+            groups[SCORES].std(ddof=0).add_suffix("_deviation"),
+            groups[[*TODAYS, "source", "file"]].apply(
+                _intervals, cluster="file" if by == "source" else "source", seed=seed
+            ),
+            groups["seconds"].median(),
         ]
-        for dose_range, groups in ranges.items()
+    summary = pd.concat(parts, axis=1)
+    summary.insert(2, "largest_share", summary.pop("largest") / summary["instances"])
+    return summary
+
+
+def _groups(rows: pd.DataFrame, by: By | None) -> "pd.Series | pd.Categorical | str":
+    """Return the group of each row, in an order that sorting keeps."""
+    if by != "dose":
+        return "" if by is None else rows[by]
+    names = [f"{low} to {high} ppx" for low, high in pairwise(DOSE_EDGES[:-1])]
+    names.append(f"{DOSE_EDGES[-2]} ppx or more")
+    return pd.cut(rows["dose"], DOSE_EDGES, right=False, labels=names)
+
+
+def _intervals(group: pd.DataFrame, cluster: str, seed: int) -> pd.Series:
+    """Return the intervals of one method in one group."""
+    limits = {
+        score: bootstrap_interval(group[score], group[cluster], seed=seed)
+        for score in TODAYS
     }
-
-
-def _group(row: Row, by: By | None) -> tuple[float, str]:
-    """Return where the group of a row stands among others, and its name."""
-    if by == "dose":
-        low, high = next(
-            edges for edges in pairwise(DOSE_EDGES) if row.dose < edges[1]
-        )  # the last edge is infinite
-        name = f"{low} to {high} ppx" if high < math.inf else f"{low} ppx or more"
-        return low, name
-    return 0, "" if by is None else getattr(row, by)
-
-
-def _summary(rows: Sequence[Row], group: str, by: By | None, seed: int) -> Summary:
-    """Return the summary of one method in one group."""
-    values = {name: np.array([getattr(row, name) for row in rows]) for name in SCORES}
-    clusters = [row.file if by == "source" else row.source for row in rows]
-    with np.errstate(invalid="ignore"):  # a perfect image has an infinite PSNR
-        numbers: dict[str, Any] = {
-            **{name: float(values[name].mean()) for name in SCORES},
-            **{f"{name}_deviation": float(values[name].std()) for name in SCORES},
-            **{
-                f"{name}_interval": bootstrap_interval(values[name], clusters, seed=seed)
-                for name in ("mse", "ssim", "psnr")
-            },
+    return pd.Series(
+        {
+            f"{score}_{end}": limit
+            for score, interval in limits.items()
+            for end, limit in zip(("low", "high"), interval, strict=True)
         }
-    return Summary(
-        rows[0].dose_range,
-        group,
-        rows[0].method,
-        len(rows),
-        seconds=float(np.median([row.seconds for row in rows])),
-        **numbers,
     )
 
 
 def bootstrap_interval(
-    values: NDArray, clusters: Sequence[str], *, seed: int = 0, draws: int = 2000
+    values: ArrayLike, clusters: ArrayLike, *, seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
     """Return a 95 % interval of the mean of values that are alike within a cluster.
 
     Parameters
     ----------
     values : (N,) array
-        One score for each instance.
-    clusters : sequence of N str
-        Which of them belong together; whole clusters are drawn, with replacement.
+        Scores of instances.
+    clusters : (N,) array
+        Names of the clusters that they belong to; whole clusters are drawn, with
+        replacement.
     seed, draws : int
-        Of the bootstrap.
+        Seed of the bootstrap, and number of its samples.
 
     Returns
     -------
     tuple of 2 float
-        NaN if there is but one cluster, which says nothing of others.
+        Limits; NaN if there is but one cluster, which says nothing of others.
 
     Examples
     --------
     >>> values = np.random.default_rng(0).normal(5, 1, size=400)
-    >>> low, high = bootstrap_interval(values, [str(n) for n in range(400)])
+    >>> low, high = bootstrap_interval(values, np.arange(400))
     >>> print(f"{low:.1f} to {high:.1f}")
     4.9 to 5.1
     """
-    names, index = np.unique(clusters, return_inverse=True)
+    index, names = pd.factorize(np.asarray(clusters), sort=True)
     if len(names) < 2:
         return math.nan, math.nan
-    sums = np.bincount(index, values, minlength=len(names))
+    sums = np.bincount(index, np.asarray(values, float), minlength=len(names))
     counts = np.bincount(index, minlength=len(names))
     drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
@@ -169,146 +147,100 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def markdown_table(table: Table) -> str:
-    """Return means and their intervals as Markdown, a row a method, MSE in thousandths."""
-    titles = [
-        f"{dose} dose, MSE x 1e-3 | {dose} dose, SSIM | {dose} dose, PSNR in dB"
-        for dose in table
-    ]
-    lines = [f"| method | {' | '.join(titles)} |", "|---" * (1 + 3 * len(table)) + "|"]
-    for group, method, summaries in _lines(table):
-        cells = [cell for each in summaries for cell in _markdown_cells(each)]
-        name = f"{group}: {method}" if group else method
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def markdown_table(summary: pd.DataFrame) -> str:
+    """Return means and their intervals as Markdown, MSE in thousandths.
+
+    A method has a line, and each dose range has columns. Below the table stands how
+    unevenly the instances come from sources.
+    """
+    columns = {
+        "MSE x 1e-3": ("mse", 1e3, 3),
+        "MSE over sources": ("mse_sources", 1e3, 3),
+        "SSIM": ("ssim", 1, 3),
+        "SSIM over sources": ("ssim_sources", 1, 3),
+        "PSNR in dB": ("psnr", 1, 2),
+    }
+    doses = summary.index.unique("dose_range")
+    titles = [f"{dose} dose, {title}" for dose in doses for title in columns]
+    text = [f"| method | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    lines = dict(summary.iterrows())
+    for group, method in dict.fromkeys((group, method) for _, group, method in lines):
+        cells = [
+            _cell(lines.get((dose, group, method)), *column)
+            for dose in doses
+            for column in columns.values()
+        ]
+        name = f"{group}: {label_of(method)}" if group else label_of(method)
+        text.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*text, "", _sources_note(summary)])
 
 
-def _markdown_cells(summary: Summary | None) -> list[str]:
-    if summary is None:
-        return ["", "", ""]
-    return [
-        _with_interval(summary.mse, summary.mse_interval, 1e3, 3),
-        _with_interval(summary.ssim, summary.ssim_interval, 1, 3),
-        _with_interval(summary.psnr, summary.psnr_interval, 1, 2),
-    ]
-
-
-def _with_interval(
-    value: float, interval: tuple[float, float], factor: float, digits: int
-) -> str:
-    text = f"{factor * value:.{digits}f}"
-    if any(map(math.isnan, interval)):
+def _cell(line: pd.Series | None, score: str, factor: float, digits: int) -> str:
+    """Write a mean, with its interval if it has one; nothing where there is no line."""
+    if line is None:
+        return ""
+    text = f"{factor * line[score]:.{digits}f}"
+    low, high = line.get(f"{score}_low", math.nan), line.get(f"{score}_high", math.nan)
+    if math.isnan(low):
         return text
-    low, high = (f"{factor * limit:.{digits}f}" for limit in interval)
-    return f"{text} ({low} to {high})"
+    return f"{text} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
 
 
-def latex_table(table: Table, *, paper: bool = False) -> str:
+def _sources_note(summary: pd.DataFrame) -> str:
+    sources, share = summary["sources"].max(), summary["largest_share"].max()
+    return (
+        f"Instances are of up to {sources} sources, and up to {100 * share:.0f} % of them "
+        "of one source. A mean counts all instances alike, one over sources all sources."
+    )
+
+
+def latex_table(summary: pd.DataFrame, *, paper: bool = False) -> str:
     r"""Return means and standard deviations in the layout of the paper's Table 1.
 
     The result is a `tabular` that needs the package booktabs: a line a method, with MSE in
-    thousandths and SSIM of each dose range; the best mean of each column is bold.
+    thousandths and SSIM of each dose range, and their means over sources, which the paper's
+    scores lack. The best mean of each column and group is bold.
 
     Parameters
     ----------
-    table : mapping of str to sequence of Summary
-        From `summarise`.
+    summary : DataFrame
+        Table from `summarise`.
     paper : bool
         Use the paper's scores, in place of today's.
     """
-    columns = 4 * len(table)
-    starts = range(2, 2 + columns, 4)
-    doses = [rf"\multicolumn{{4}}{{c}}{{{dose.capitalize()} dose}}" for dose in table]
-    rules = "".join(rf"\cmidrule(lr){{{start}-{start + 3}}}" for start in starts)
-    scores = [r"\multicolumn{2}{c}{MSE ($\times 10^{-3}$)}", r"\multicolumn{2}{c}{SSIM}"]
-    lines = [
-        rf"\begin{{tabular}}{{l{'r' * columns}}}",
-        r"\toprule",
-        rf" & {' & '.join(doses)} \\",
-        rules,
-        rf" & {' & '.join(scores * len(table))} \\",
-        rf"Method & {' & '.join(['Mean', 'Std'] * (columns // 2))} \\",
-        *_latex_body(table, "_paper" if paper else ""),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
+    suffix = "_paper" if paper else ""
+    order = summary.reset_index().drop_duplicates(["group", "method"])
+    wide = summary.unstack("dose_range").swaplevel(axis=1)
+    wide = wide.reindex(pd.MultiIndex.from_frame(order[["group", "method"]]))
+    columns = {}
+    for dose in summary.index.unique("dose_range"):
+        for score, title in (("mse", r"MSE ($\times 10^{-3}$)"), ("ssim", "SSIM")):
+            factor, name = (1e3 if score == "mse" else 1), score + suffix
+            top = (f"{dose.capitalize()} dose", title)
+            columns[*top, "Mean"] = factor * wide[dose, name]
+            columns[*top, "Std"] = factor * wide[dose, f"{name}_deviation"]
+            if not paper:
+                columns[*top, "Sources"] = factor * wide[dose, f"{score}_sources"]
+    table = pd.DataFrame(columns)
+    table.index = table.index.set_levels(
+        [label_of(name) for name in table.index.levels[1]], level="method"
+    ).rename([None, None])
+    if set(table.index.get_level_values(0)) == {""}:
+        table = table.droplevel(0)
+    style = table.style.apply(_bold_best, axis=None).format("{:.3f}", na_rep="")
+    return style.format_index(escape="latex").to_latex(
+        hrules=True, multicol_align="c", multirow_align="naive"
+    )
 
 
-def _latex_body(table: Table, suffix: str) -> list[str]:
-    """Return a line for each method, and one before each group."""
-    best = {
-        (dose, each.group): (
-            min(getattr(s, f"mse{suffix}") for s in summaries if s.group == each.group),
-            max(getattr(s, f"ssim{suffix}") for s in summaries if s.group == each.group),
-        )
-        for dose, summaries in table.items()
-        for each in summaries
-    }
-    lines, before = [r"\midrule"], ""
-    for group, method, summaries in _lines(table):
-        if group != before:
-            title = (
-                rf"\multicolumn{{{1 + 4 * len(table)}}}{{l}}{{\emph{{{_escaped(group)}}}}}"
-            )
-            lines += [rf"{title} \\"] if not before else [r"\midrule", rf"{title} \\"]
-            before = group
-        cells = [
-            cell
-            for dose, each in zip(table, summaries, strict=True)
-            for cell in _latex_cells(each, suffix, best.get((dose, group)))
-        ]
-        lines.append(rf"{_escaped(method)} & {' & '.join(cells)} \\")
-    return lines
-
-
-def _latex_cells(
-    summary: Summary | None, suffix: str, best: tuple[float, float] | None
-) -> list[str]:
-    if summary is None or best is None:
-        return ["", "", "", ""]
-    cells = []
-    for name, factor, winner in zip(("mse", "ssim"), (1e3, 1), best, strict=True):
-        mean = getattr(summary, name + suffix)
-        text = f"{factor * mean:.3f}"
-        cells.append(rf"\textbf{{{text}}}" if mean == winner else text)
-        cells.append(f"{factor * getattr(summary, f'{name}{suffix}_deviation'):.3f}")
-    return cells
-
-
-def _lines(table: Table) -> list[tuple[str, str, list[Summary | None]]]:
-    """Return group, method, and the summaries of all dose ranges, None where one lacks."""
-    found = {
-        dose: {(each.group, each.method): each for each in summaries}
-        for dose, summaries in table.items()
-    }
-    keys = dict.fromkeys(key for summaries in found.values() for key in summaries)
-    return [(*key, [found[dose].get(key) for dose in table]) for key in keys]
-
-
-def _escaped(text: str) -> str:
-    return "".join(rf"\{letter}" if letter in "&%$#_{}" else letter for letter in text)
-
-
-def to_columns(records: Iterable[Row | Summary]) -> dict[str, list]:
-    """Return rows or summaries as columns, of which any data frame can be made.
-
-    An interval becomes two columns, `_low` and `_high`.
-
-    Examples
-    --------
-    Of these packages, emdn needs none::
-
-        frame = pandas.DataFrame(to_columns(rows))
-        pyarrow.parquet.write_table(pyarrow.table(to_columns(rows)), "rows.parquet")
-    """
-    columns: dict[str, list] = {}
-    for record in records:
-        for name, value in zip(record._fields, record, strict=True):
-            if isinstance(value, tuple):
-                stem = name.removesuffix("_interval")
-                for end, limit in zip(("low", "high"), value, strict=True):
-                    columns.setdefault(f"{stem}_{end}", []).append(limit)
-            else:
-                columns.setdefault(name, []).append(value)
-    return columns
+def _bold_best(table: pd.DataFrame) -> NDArray[np.str_]:
+    """Return the style of each cell: the best mean of a column, in its group, is bold."""
+    best = pd.DataFrame(False, table.index, table.columns)
+    group = (
+        table.index.get_level_values(0) if table.index.nlevels > 1 else [""] * len(table)
+    )
+    for column in table:
+        if column[-1] != "Std":
+            choice = "min" if column[1].startswith("MSE") else "max"
+            best[column] = table[column] == table[column].groupby(group).transform(choice)
+    return np.where(best, "textbf:--rwrap;", "")

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -101,7 +101,7 @@ def _one_line_faults(path: Path, verb: str, remedy: str) -> Iterator[None]:
         raise MicrographError(_printable(f"{path}: {fault}")) from error
 
 
-def _reading(path: Path):
+def _reading(path: Path) -> AbstractContextManager[None]:
     return _one_line_faults(path, "read", "copy it again, or export it as TIFF")
 
 

@@ -44,7 +44,7 @@ class Limits:
     ----------
     seconds : float
         Time. A question reads the descriptions in a file, or at most `BLOCK` bytes of
-        pixels, for which a slow network (10 MB/s) needs 4 s.
+        pixels, for which a slow network (10 MB/s) needs 2 s.
     memory : int
         Address space in bytes, on Linux. Python and its libraries take 0.3 GB of it; the
         rest is for a block and for the chunk of a file that is unpacked in one piece.
@@ -54,8 +54,8 @@ class Limits:
     memory: int = 2 * 1024**3
 
 
-BLOCK = 32 * 1024**2
-"""Bytes of pixels to ask for at once: little against `Limits`, much for a fork's 10 ms."""
+BLOCK = 16 * 1024**2
+"""Bytes of pixels to ask for at once, little against `Limits`, much for a fork's 10 ms."""
 
 NO_MORE_THAN = Limits()
 
@@ -108,7 +108,7 @@ def _end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-# Servers that wait for a question; as many as there were threads that asked at once.
+# Servers that wait for a question: as many as threads asked at once, but one a core.
 _waiting: list[_Server] = []
 
 
@@ -151,7 +151,8 @@ def ask(function: str, *arguments: Any, limits: Limits = NO_MORE_THAN) -> Any:
     except BaseException:  # Ctrl-C as well: the server is still busy
         server.end()
         raise
-    _waiting.append(server)
+    if len(_waiting) < (os.cpu_count() or 1):
+        _waiting.append(server)
     if "fault" in answer:
         raise MicrographError(answer["fault"])
     if "damage" in answer:

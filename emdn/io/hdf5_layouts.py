@@ -7,7 +7,7 @@ reads every pixel to describe a file and follows links into other files.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ _DEEPEST = 20  # groups within groups, links to links; py4DSTEM's trees have 6
 _LONGEST_TEXT = 16 * 1024**2  # bytes of one JSON; Velox writes some 50 kB
 _ONE_FILE = "another file, which is not opened; save it in one file"
 _ARRAYS = ("data", "counted_datacube", "diffractionslice", "realslice")
+# Velox's operations that record an image, and where they name the detector.
+_RECORDED = {"StemInputOperation": "detector", "CameraInputOperation": "cameraName"}
 # Velox's operations that compute an image of others, and what it calls the result.
 _COMPUTED = {
     "DpcOperation": "DPC",
@@ -231,27 +233,35 @@ def _number(value: Any) -> float | None:
 
 def _velox(root: h5py.Group) -> Iterator[_Found]:
     """Yield recorded images, then computed ones, each by time, then by detector's name."""
-    computed = _velox_operations(root)
+    recorded = {
+        path: _text(told.get(_RECORDED[kind]))
+        for kind, path, told in _velox_operations(root, _RECORDED)
+    }
+    computed = {
+        path: _COMPUTED[kind] for kind, path, _ in _velox_operations(root, _COMPUTED)
+    }
     found = []
     for key, group in _members(_followed(root, "Data/Image")):
         array = _followed(group, "Data")
         if not isinstance(array, h5py.Dataset) or array.ndim not in (2, 3):
             continue
         facts = _velox_json(_followed(group, "Metadata"))
-        detector = _velox_detector(facts)
-        operation = next((label for text, label in computed if key in text), "")
+        detector = _velox_detector(facts) or recorded.get(key, "")
+        operation = computed.get(key, "")
         if "Half" in (array.dtype.names or ("",))[0]:
             operation = "FFT"  # of which Velox stores one half
         name = " of ".join(dict.fromkeys(each for each in (operation, detector) if each))
         started = _number(_in(facts, "Acquisition", "AcquisitionStartDatetime", "DateTime"))
         place = (bool(operation), started or 0.0, name, key)
         path = f"Data/Image/{key}/Data"
-        found.append((place, _Found(name, path, array, *_velox_facts(array, facts))))
+        found.append(
+            (place, _Found(name, path, array, *_velox_facts(array, detector, facts)))
+        )
     yield from (image for _, image in sorted(found, key=lambda each: each[0]))
 
 
 def _velox_facts(
-    array: h5py.Dataset, facts: dict[str, Any]
+    array: h5py.Dataset, detector: str, facts: dict[str, Any]
 ) -> tuple[list[Axis], dict[str, Any]]:
     result = _in(facts, "BinaryResult")
     axes = [
@@ -267,7 +277,7 @@ def _velox_facts(
     axes += [Axis(frames, "frame", navigate=True) for frames in array.shape[2:]]
     voltage = _number(_in(facts, "Optics", "AccelerationVoltage"))
     told = {
-        "detector": _velox_detector(facts),
+        "detector": detector,
         "voltage": voltage and voltage / 1000,  # V
         "dwell_time": _in(facts, "Scan", "DwellTime"),
         "other": {"instrument": _text(_in(facts, "Instrument", "InstrumentModel"))},
@@ -282,16 +292,16 @@ def _velox_detector(facts: dict[str, Any]) -> str:
     return _text(_in(facts, "BinaryResult", "Detector")) or _text(listed)
 
 
-def _velox_operations(root: h5py.Group) -> list[tuple[str, str]]:
-    """Return the paths of computed images with the names of what computed them."""
-    paths = ("dataPath", "unfilteredDataPath", "imageOutputPath")
-    return [
-        (_text(operation.get(path)), label)
-        for kind, label in _COMPUTED.items()
-        for _, member in _members(_followed(root, f"Operations/{kind}"))
-        for operation in [_velox_json(member)]
-        for path in paths
-    ]
+def _velox_operations(
+    root: h5py.Group, kinds: Iterable[str]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield kind, key of the image that it made, and all that is told of each operation."""
+    for kind in kinds:
+        for _, member in _members(_followed(root, f"Operations/{kind}")):
+            told = _velox_json(member)
+            for name in ("dataPath", "unfilteredDataPath", "imageOutputPath"):
+                if path := _text(told.get(name)):
+                    yield kind, path.rpartition("/")[2], told
 
 
 def _velox_json(dataset: Group | Array | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ FREQUENCIES = {"1/nm": 1.0, "1/A": 10.0, "1/pm": 1e3, "1/um": 1e-3, "1/m": 1e-9}
 ANGLES = {"mrad": 1.0, "urad": 1e-3, "rad": 1e3, "deg": math.radians(1) * 1e3}
 _KINDS = (LENGTHS, FREQUENCIES, ANGLES)
 UNITS = ("nm", "pm", "A", "um", "mm", "1/nm", "1/A", "1/um", "mrad", "urad", "deg")
-"""Units of `Metadata.pixel_size`: lengths, and those of diffraction patterns."""
+"""Units of `Metadata.pixel_size`, of lengths and of diffraction patterns."""
 
 # Least and largest side of a pixel that a microscope can mean, in the first unit of each
 # kind: a tenth of a picometre to a millimetre, and ranges as wide for diffraction.

@@ -215,7 +215,7 @@ def _fei_metadata(header: _Header) -> Metadata:
         return Metadata()
     order = header.fields.dtype["nx"].str[0].replace("|", "=")
     dtype = get_ext_header_dtype(kind, order)
-    if len(header.extension) < dtype.itemsize:
+    if dtype is None or len(header.extension) < dtype.itemsize:
         return Metadata()
     facts = np.frombuffer(header.extension, dtype, 1)[0]
     detector = facts["STEM Detector name"] or facts["Camera name"]

@@ -24,6 +24,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emdn.io import compressed
+from emdn.io.arrays import unique_names
 from emdn.io.compressed import check_unpacked_size
 from emdn.io.metadata import Metadata, calibrated, first_of
 from emdn.io.source import (
@@ -38,7 +39,7 @@ from emdn.io.source import (
 from emdn.io.vendor_tags import companion_metadata, vendor_metadata
 
 # tifffile would look for more files of these kinds in the folder.
-_ONE_FILE = {"is_mmstack": False, "is_ndtiff": False}
+_ONE_FILE: dict[str, Any] = {"is_mmstack": False, "is_ndtiff": False}
 # Bytes of a value of each type that a tag may have, TIFF 6.0 section 2 and BigTIFF.
 _TYPE_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))
 _TYPE_SIZES |= {16: 8, 17: 8, 18: 8}
@@ -64,7 +65,7 @@ def sources(path: Path) -> list[Source]:
     with _opened(path) as tif:
         beside, images = companion_metadata(path), _OMEImages(tif)
         parts = _parts(tif)
-        names = _unique([part.name for part in parts])
+        names = unique_names([part.name for part in parts])
         found: list[tuple[tuple[int, bool, int], Source]] = []
         faults: list[tuple[str, str]] = []
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
@@ -107,9 +108,9 @@ def _parts(tif: tifffile.TiffFile) -> list[_Part]:
         if len(groups) < 2:
             parts.append(_Part(name, index, each.keyframe))
             continue
-        for (detector, *_), numbers in groups.items():
-            page = each.pages[numbers[0]]
-            parts.append(_Part(detector or name, index, page, tuple(numbers)))
+        for (detector, *_), pages in groups.items():
+            numbers = tuple(number for number, _ in pages)
+            parts.append(_Part(detector or name, index, pages[0][1], numbers))
     return parts
 
 
@@ -125,12 +126,14 @@ def _all_series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     ]
 
 
-def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]:
-    """Return the pages of each detector and pixel size that a series mixes.
+def _groups(
+    series: tifffile.TiffPageSeries,
+) -> dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]]:
+    """Return the pages, by number, of each detector and pixel size that a series mixes.
 
     A microscope may write the images of its detectors as pages of one size.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, tifffile.TiffPage]]] = {}
     if series.kind != "generic" or not 1 < len(series.pages) <= _MOST_MIXED:
         return groups
     for number, page in enumerate(series.pages):
@@ -140,19 +143,8 @@ def _groups(series: tifffile.TiffPageSeries) -> dict[tuple[Any, ...], list[int]]
         if about.detector is None and about.pixel_size is None:
             return {}
         size = about.pixel_size and float(f"{about.pixel_size:.3g}")
-        groups.setdefault((about.detector, size, about.unit), []).append(number)
+        groups.setdefault((about.detector, size, about.unit), []).append((number, page))
     return groups
-
-
-def _unique(names: list[str]) -> list[str]:
-    unique: list[str] = []
-    for name in names:
-        number, candidate = 1, name
-        while candidate in unique:
-            number += 1
-            candidate = f"{name} ({number})"
-        unique.append(candidate)
-    return unique
 
 
 @contextmanager
@@ -217,9 +209,11 @@ def _check_files(tif: tifffile.TiffFile, path: Path, *, packed: bool) -> None:
 def _describe(
     path: Path, tif: tifffile.TiffFile, part: _Part, name: str, metadata: Metadata
 ) -> Source:
-    series, page = _all_series(tif)[part.series], part.page
+    series = _all_series(tif)[part.series]
+    page = series.keyframe
     if page.dtype is None:
-        raise ValueError(f"pixels of {page.bitspersample} bits")
+        bits = page.bitspersample
+        raise MicrographError(f"holds numbers of {bits} bits, of no known kind; export it")
     convert, warnings = _numbers(page)
     axes = zip(page.shape, page.axes, strict=True)
     per_page = convert(
@@ -274,10 +268,11 @@ def _read(
 def _frames(path: Path, index: int, numbers: tuple[int, ...] | None) -> Iterator[NDArray]:
     with _opened(path) as tif:
         series = _all_series(tif)[index]
-        convert, _ = _numbers(series.pages[numbers[0]] if numbers else series.keyframe)
+        convert, _ = _numbers(series.keyframe)
         for pixels in _pages(tif, series, numbers):
             images = convert(pixels)
-            yield from images if images.ndim == 3 else images[np.newaxis]
+            for image in images if images.ndim == 3 else [images]:
+                yield checked(image)
 
 
 def _pages(

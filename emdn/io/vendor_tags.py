@@ -8,7 +8,9 @@ and returns what it finds, which is nothing in files of other makers.
 import math
 import re
 import stat
+import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,21 +19,21 @@ import tifffile
 
 from emdn.io.metadata import Metadata, calibrated, first_of
 
-Page = tifffile.TiffPage | tifffile.TiffFrame
-
 _TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _VOLTAGES = {"kv": 1.0, "v": 1e-3, "volt": 1e-3}  # kV
+# What damage makes tifffile, which reads a tag when it is asked for, and a parser raise.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
+_DAMAGE += (struct.error,)
 _COMPANION_LIMIT = 2**20  # bytes; those of microscopes have a few thousand
 
 
 def vendor_metadata(page: tifffile.TiffPage) -> Metadata:
-    """Return what the maker's own tags in a page say of it."""
-    return first_of(
-        *(
-            reader(page)
-            for reader in (_fei, _zeiss, _tescan, _gatan, _olympus, _tvips, _jeol_tem)
-        )
-    )
+    """Return what the maker's own tags in a page say of it; damaged ones say nothing."""
+    found = []
+    for reader in (_fei, _zeiss, _tescan, _gatan, _olympus, _tvips, _jeol_tem):
+        with suppress(*_DAMAGE):
+            found.append(reader(page))
+    return first_of(*found)
 
 
 def _dictionary(page: tifffile.TiffPage, *codes: int) -> dict[str, Any]:

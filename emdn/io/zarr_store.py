@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -33,23 +33,9 @@ _UNPACK = {
 _LARGEST_CHUNK = 512 * 1024**2  # bytes; HyperSpy's have 1 MB, or 100 MB for Dask's arrays
 
 
-class _Store(Protocol):
-    """Files by their paths in the store."""
-
-    def read(self, key: str) -> bytes | None:
-        """Return the file's bytes, or None if there is none."""
-        ...
-
-    def names(self, key: str) -> list[str]:
-        """Return the names in a folder, sorted."""
-        ...
-
-    def size(self, key: str) -> int:
-        """Return how many bytes lie in a folder and those below."""
-        ...
-
-
 class _Folder:
+    """Files of a folder, by their paths in it."""
+
     def __init__(self, root: Path):
         self.root = root.resolve()
 
@@ -77,6 +63,8 @@ class _Folder:
 
 
 class _Zip:
+    """Files of a ZIP, by their names in it."""
+
     def __init__(self, file: zipfile.ZipFile):
         self.file = file
         self.entries = {each.filename: each for each in file.infolist()}
@@ -98,6 +86,9 @@ class _Zip:
     def size(self, key: str) -> int:
         entries = self.entries.items()
         return sum(e.compress_size for name, e in entries if name.startswith(f"{key}/"))
+
+
+_Store = _Folder | _Zip
 
 
 class ZarrGroup:

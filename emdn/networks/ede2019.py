@@ -124,7 +124,7 @@ class Ede2019Config:
 
 
 PAPER = Ede2019Config()
-"""What the published checkpoint holds: 25,413,620 trainable parameters."""
+"""The sizes of the published checkpoint, which has 25,413,620 trainable parameters."""
 
 SMALL = Ede2019Config(
     first_features=16,

@@ -177,8 +177,8 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
         Exception
     ) as error:  # a damaged file makes Keras and HDF5 raise errors of any kind
         raise ValueError(
-            f"{path}: is damaged or no network saved by model.save in a .keras file "
-            f"({type(error).__name__})"
+            f"{path}: is no network saved by model.save as a .keras file, or is damaged "
+            f"({type(error).__name__}); name another file"
         ) from error
     image, gain = (None, None, None, 1), (None,)
     if inputs not in ([image], [image, gain]) or outputs != [image]:

@@ -43,6 +43,8 @@ from scipy.spatial.transform import Rotation
 
 from emdn.data.corpus import Entry, write_manifest
 from emdn.data.sampler import area_mean
+from emdn.scaling import to_unit
+from emdn.specimens.fields import smooth
 
 Generator = np.random.Generator
 Field = NDArray[np.floating]
@@ -247,7 +249,9 @@ def haadf_particles(rng: Generator, number: int) -> Images:
     room = (extent / diameter) ** 2
     count = max(1, rng.poisson(rng.uniform(0.1, 0.5) * room))
     atoms = strewn(rng, extent, diameter, count)
-    film = rng.uniform(20, 200) * (1 + rng.uniform(0, 0.3) * smooth(rng, side, side / 4))
+    film = rng.uniform(20, 200) * (
+        1 + rng.uniform(0, 0.3) * smooth((side, side), rng, side / 2)
+    )
     return {HAADF: counted(rng, atoms, side, pixel, film)}
 
 
@@ -321,7 +325,7 @@ def tiled(
     """
     y, x = np.indices((side, side)) * pixel
     one, other = rng.uniform(0, 2 * np.pi, 2)
-    border = np.cos(other) * y + np.sin(other) * x + 3 * smooth(rng, side, side / 10)
+    border = np.cos(other) * y + np.sin(other) * x + 3 * smooth((side, side), rng, side / 5)
     level = np.quantile(border, rng.uniform(0.25, 0.75))
     if rng.random() < 0.7:
         level = np.inf
@@ -341,18 +345,9 @@ def thickness(rng: Generator, side: int) -> Field:
     wedge = rng.uniform(0.15, 0.6) + rng.uniform(0, 0.6) * slope
     if rng.random() < 0.3:  # vacuum on one side
         wedge *= np.clip(8 * (slope + rng.uniform(0.1, 0.3)), 0, 1)
-        wedge *= np.clip(1 + 2 * slope + 0.3 * smooth(rng, side, side / 10), 0, 1)
-    wedge += rng.uniform(0, 0.05) * smooth(rng, side, side / 5) * (wedge > 0)
+        wedge *= np.clip(1 + 2 * slope + 0.3 * smooth((side, side), rng, side / 5), 0, 1)
+    wedge += rng.uniform(0, 0.05) * smooth((side, side), rng, side / 2.5) * (wedge > 0)
     return np.clip(wedge, 0, 1)
-
-
-def smooth(rng: Generator, side: int, size: float) -> Field:
-    """Draw a periodic field of mean 0 and deviation 1, with blobs of about `size` pixels.
-
-    Unlike `emdn.specimens.fields.smooth`, which the corpus of the shipped weights predates.
-    """
-    field = gaussian_filter(rng.standard_normal((side, side)), size / 2, mode="wrap")
-    return (field - field.mean()) / field.std()
 
 
 def carbon(rng: Generator, extent: float, height: float) -> Atoms:
@@ -537,7 +532,7 @@ def sheet(rng: Generator, name: str, extent: float) -> Atoms:
 def dirt(rng: Generator, extent: float, below: float) -> Atoms:
     """Return patches of amorphous carbon on a sheet."""
     layer = carbon(rng, extent, rng.uniform(6, 15))
-    field = smooth(rng, 128, 24)
+    field = smooth((128, 128), rng, 48)
     row, column = (np.minimum(layer.positions[:, :2].T / extent, 0.999) * 128).astype(int)
     # Patches get thinner towards their borders.
     room = (field[row, column] - rng.uniform(0.3, 1)) * 20
@@ -658,11 +653,6 @@ def counted(rng: Generator, atoms: Atoms, side: int, pixel: float, film: Field) 
     # The source's size; instabilities blur as much.
     image = gaussian_filter(image, rng.uniform(0.25, 0.5) / fine)
     return area_mean(image, factor)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
-def to_unit(image: Field) -> NDArray[np.float32]:
-    """Stretch an image to [0, 1]."""
-    return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
 def specimens(seed: int, kinds: Sequence[str]) -> Iterator[tuple[str, Images]]:

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 TESTS = Path(__file__).parents[2] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]
+sys.path.insert(0, str(TESTS))
 
 IMAGE = np.arange(2 * 24 * 40, dtype=np.uint16).reshape(2, 24, 40) * 7
 WORKER_MEMORY = 4 * 1024**3  # bytes of address space: a file that wants more is told so
@@ -39,12 +39,19 @@ OUTCOMES = ("ok", "refused", "badly told", "other exception", "over time", "cras
 
 def write_seeds(folder: Path) -> None:
     """Write one whole file of each kind."""
-    import imageio.v3 as iio
     import mrcfile
     import rsciio.emd
     import rsciio.hspy
     import tifffile
-    from formats import signal, write_berkeley, write_dm, write_ser, write_velox, write_zspy
+    from helpers.formats import (
+        signal,
+        write_berkeley,
+        write_dm,
+        write_ser,
+        write_velox,
+        write_zspy,
+    )
+    from PIL import Image
 
     grey: dict = {"photometric": "minisblack"}
     size = {"resolution": (2e7, 2e7), "resolutionunit": "CENTIMETER", "metadata": None}
@@ -59,8 +66,8 @@ def write_seeds(folder: Path) -> None:
     for name, options in tiffs.items():
         tifffile.imwrite(folder / name, IMAGE, **grey, **options)
     for name in ("a.png", "a.bmp", "a.jpg"):
-        iio.imwrite(folder / name, IMAGE[0].astype(np.uint8))
-    iio.imwrite(folder / "16.png", IMAGE[0])
+        Image.fromarray(IMAGE[0].astype(np.uint8)).save(folder / name)
+    Image.fromarray(IMAGE[0]).save(folder / "16.png")
     np.save(folder / "a.npy", IMAGE)
     for name, image in {"a.mrc": IMAGE, "f.mrc": IMAGE.astype(np.float32)}.items():
         with mrcfile.new(folder / name, image) as file:

@@ -3,10 +3,10 @@
     python studies/paper/ablations.py --seed 0        # and 1, and 2, one beside another
     python studies/paper/ablations.py --table
 
-The network is the paper's graph at the width of `TINY`, the micrographs are formulas, the
-dose is low: what is seen here need not hold for the paper's network. Each variant changes
-one thing of the base. A row is added to the results after each training, so an interrupted
-script goes on where it was; the table gives medians over seeds and the whole range.
+The network is the paper's graph at the width of `TINY`, the micrographs are formulas and
+the dose is low, so that the results need not hold for the paper's network. Each variant
+differs from the base in one thing. A row is added to the results after each training, so an
+interrupted script goes on where it was. The table gives medians over seeds, and the range.
 """
 
 import argparse
@@ -38,10 +38,18 @@ from emdn.training.run import train
 SCORES = RESULTS / "ablations.csv"
 COLUMNS = ("variant", "seed", "steps", "seconds", "val_mse", "val_ssim", "tensorflow")
 STEPS = 900
-MICROGRAPHS, SIDE, SEED = 200, 96, 2018
+"""Steps of each training, of 8 crops of 32 x 32 pixels; they take a core some minutes."""
+
+MICROGRAPHS = 200
+SIDE = 96
+"""Side of a micrograph, in pixels."""
+
+SEED = 2018
+"""Seed of the micrographs; that of a training is an argument."""
 
 NETWORK = replace(TINY, batch_norm="twice", batch_norm_decay=0.95, output="relu6")
-"""The paper's graph, with ReLU6 on its output; the decay suits the number of steps."""
+"""The paper's graph, with ReLU6 on its output. At the paper's decay of 0.999 the moving
+statistics would lag behind so short a training."""
 
 
 def base(folder: Path) -> TrainingConfig:
@@ -67,7 +75,7 @@ def base(folder: Path) -> TrainingConfig:
 
 
 def variants(recipe: TrainingConfig) -> dict[str, TrainingConfig]:
-    """Return the base and what differs from it in one thing, by name."""
+    """Return the base and the recipes that differ from it in one thing, by name."""
     shallow = DnCNNConfig(depth=6, features=16, batch_norm_decay=0.95)
     return {
         "base": recipe,
@@ -142,7 +150,7 @@ def table(rows: Iterable[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Train what is not in the results yet, and print the table."""
+    """Train the variants that are not in the results yet, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

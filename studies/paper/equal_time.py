@@ -2,11 +2,11 @@
 
     taskset -c 0 python studies/paper/equal_time.py runs/data-2 runs/equal_time --minutes 7
 
-The first folder is that of `studies/corpus/gather.py`. Each network has the
-learning rate and the precision of its own recipe, and the same crops; the number of steps
-is what the time allows, measured at the beginning. In so short a training a running average
-of the weights would lag behind, so there is none. What is finished is not repeated.
-`training_logs.py` draws the curves.
+The first folder is that of `studies/corpus/gather.py`. Each network has the learning rate
+and the precision of its own recipe, and all have the same crops. The number of steps is
+what the time allows, measured at the beginning. Weights are not averaged over steps, since
+in so short a training the average would lag behind. Trainings that are finished are not
+repeated. `studies/weights/curves.py` draws the curves.
 """
 
 import argparse
@@ -28,24 +28,28 @@ from emdn.training.recipe import Phase, TrainingConfig, read_recipe
 from emdn.training.run import train
 from emdn.training.step import Trainer
 
-STEPS_TO_TIME, VALIDATIONS = 40, 16
+STEPS_TO_TIME = 40
+"""Steps that tell the time of one, after as many that compile and warm up."""
+
+VALIDATIONS = 16
+"""Points of each curve."""
 
 
 def networks(folder: Path) -> dict[str, TrainingConfig]:
     """Return the recipes to fit into the time, by name."""
     recipe = read_recipe("any-dose", folder)
     data = replace(recipe.data, dose_range="low", augmentation=Augmentation())
-    told = replace(recipe, data=data, averaging=0.0, dose_exponent=0.0)
+    aware = replace(recipe, data=data, averaging=0.0, dose_exponent=0.0)
     rates = read_recipe("blind-low", folder).schedule
     return {
-        "paper-blind": replace(told, model=SMALL, schedule=rates, precision="float32"),
-        "u-net-blind": replace(told, model=replace(UNET, stabilised=False)),
-        "u-net-told": told,
+        "paper-blind": replace(aware, model=SMALL, schedule=rates, precision="float32"),
+        "u-net-blind": replace(aware, model=replace(UNET, stabilised=False)),
+        "u-net-gain-aware": aware,
     }
 
 
 def seconds_per_step(recipe: TrainingConfig) -> float:
-    """Measure some steps of a training and the making of their pairs."""
+    """Measure a step of a training and the making of its pairs, in seconds."""
     trainer, sampler = Trainer(recipe), Sampler(survey(recipe.data), recipe.data)
     batches = iter(pairs(sampler, recipe.batch))
     for _ in range(STEPS_TO_TIME):  # compiles, and empties the queue of pairs
@@ -70,13 +74,13 @@ def lasting(recipe: TrainingConfig, minutes: float) -> TrainingConfig:
 
 
 def main() -> None:
-    """Train what is not finished."""
+    """Train the networks whose trainings are not finished."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder of micrographs")
     parser.add_argument("runs", type=Path, help="folder for the trainings")
-    parser.add_argument("--minutes", type=float, default=7.0, help="of each training")
+    parser.add_argument("--minutes", type=float, default=7.0, help="time of each training")
     arguments = parser.parse_args()
     for name, recipe in networks(arguments.data).items():
         run = arguments.runs / name

@@ -8,38 +8,29 @@ how the benchmark was made, and the scores by dose range, and by source within t
 """
 
 import argparse
-import csv
-import io
 import json
 import lzma
 import re
 from pathlib import Path
 from typing import Any
 
-from emdn.benchmark.rows import Row, about_path, read_about, read_rows
-from emdn.benchmark.tables import Summary, summarise
+import pandas as pd
+
+from emdn.benchmark.rows import about_path, read_about, read_rows
+from emdn.benchmark.tables import summarise
 from emdn.files import written_whole
 
 DIGITS = 5
-OVERALL = ("instances", "mse", "mse_interval", "mse_deviation", "ssim", "ssim_interval")
-OVERALL += ("psnr", "mse_paper", "mse_paper_deviation", "ssim_paper", "seconds")
-BY_SOURCE = ("instances", "mse", "ssim")
+OVERALL = ["instances", "mse", "mse_low", "mse_high", "mse_sources", "mse_deviation"]
+OVERALL += ["ssim", "ssim_low", "ssim_high", "ssim_sources", "psnr"]
+OVERALL += ["mse_paper", "mse_paper_deviation", "ssim_paper", "seconds"]
+BY_SOURCE = ["instances", "mse", "ssim"]
 
 
-def short(value: Any) -> Any:
-    """Return a number with few digits; anything else as it is."""
-    if isinstance(value, tuple):
-        return [short(each) for each in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def packed(rows: list[Row]) -> bytes:
+def packed(rows: pd.DataFrame) -> bytes:
     """Return rows as a CSV file packed by xz."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(Row._fields)
-    writer.writerows([short(value) for value in row] for row in rows)
-    return lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME)
+    text = rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\r\n")
+    return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def as_json(about: dict[str, Any]) -> str:
@@ -71,23 +62,34 @@ def joined(abouts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def chosen(summary: Summary, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return some scores of a method."""
-    return {name: short(getattr(summary, name)) for name in names}
-
-
-def scores(rows: list[Row]) -> dict[str, Any]:
-    """Return scores by dose range and method, and by dose range, source and method."""
-    by_source: dict[str, dict[str, Any]] = {}
-    for dose_range, summaries in summarise(rows, by="source").items():
-        groups = by_source.setdefault(dose_range, {})
-        for each in summaries:
-            groups.setdefault(each.group, {})[each.method] = chosen(each, BY_SOURCE)
-    overall = {
-        dose_range: {each.method: chosen(each, OVERALL) for each in summaries}
-        for dose_range, summaries in summarise(rows).items()
+def by_method(summary: pd.DataFrame) -> dict[str, Any]:
+    """Return the scores of each method, with few digits."""
+    records = summary.droplevel(["dose_range", "group"]).to_dict("index")
+    return {
+        method: {name: float(f"{value:.{DIGITS}g}") for name, value in scores.items()}
+        | {"instances": scores["instances"]}
+        for method, scores in records.items()
     }
-    return {"scores": overall, "scores_by_source": by_source}
+
+
+def scores(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return scores by dose range and method, and by dose range, source and method."""
+    overall, by_source = summarise(rows), summarise(rows, by="source")
+    return {
+        "scores": {
+            dose_range: by_method(summary)
+            for dose_range, summary in overall[OVERALL].groupby("dose_range", observed=True)
+        },
+        "scores_by_source": {
+            dose_range: {
+                source: by_method(summary)
+                for source, summary in of_dose.groupby("group", observed=True)
+            }
+            for dose_range, of_dose in by_source[BY_SOURCE].groupby(
+                "dose_range", observed=True
+            )
+        },
+    }
 
 
 def main() -> None:

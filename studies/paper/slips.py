@@ -10,12 +10,12 @@ uniform numbers, on the same crops, so that their differences are not those of c
 """
 
 import argparse
-import csv
 import json
 import math
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,10 +23,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.benchmark.filters import BASELINES
+from emdn.benchmark import filters
 from emdn.benchmark.instances import BenchmarkConfig
-from emdn.benchmark.rows import RESULTS
+from emdn.benchmark.methods import PAPER
+from emdn.benchmark.rows import LARGEST_MSE, RESULTS
 from emdn.benchmark.run import score
+from emdn.data.corpus import read_manifest
 from emdn.io import read_micrograph
 from emdn.noise import LOW_BETA, LOW_OFFSET, ORDINARY_HIGH, ORDINARY_LOW, noisy_pair
 
@@ -41,17 +43,17 @@ LAWS: dict[str, Callable[[float], float]] = {
 
 TABLE = {  # the paper's Table 1: mean MSE x 1e-3 and SSIM, at low and at ordinary dose
     "unfiltered": ((4.357, 0.454), (0.508, 0.850)),
-    "Gaussian": ((0.816, 0.685), (0.344, 0.878)),
+    "gaussian": ((0.816, 0.685), (0.344, 0.878)),
     "bilateral": ((1.025, 0.574), (1.243, 0.600)),
     "median": ((1.083, 0.618), (0.507, 0.821)),
-    "Wiener": ((1.068, 0.681), (0.402, 0.870)),
+    "wiener": ((1.068, 0.681), (0.402, 0.870)),
     "wavelet": ((0.832, 0.657), (0.357, 0.875)),
-    "Chambolle TV": ((0.746, 0.686), (0.901, 0.674)),
-    "Bregman TV": ((1.109, 0.544), (4.074, 0.348)),
-    "NL means": ((2.924, 0.357), (1.403, 0.545)),
+    "chambolle-tv": ((0.746, 0.686), (0.901, 0.674)),
+    "bregman-tv": ((1.109, 0.544), (4.074, 0.348)),
+    "nl-means": ((2.924, 0.357), (1.403, 0.545)),
     "network": ((0.562, 0.752), (0.201, 0.926)),
 }
-PAIR = ("Bregman TV", "NL means")  # rows that look exchanged at low dose
+PAIR = ("bregman-tv", "nl-means")  # rows that look exchanged at low dose
 DISK = np.hypot(*np.mgrid[-4:5, -4:5]) <= 4  # 49 pixels
 
 Image = NDArray[np.floating]
@@ -87,40 +89,37 @@ def nl_means(image: Image, *, itself: int, h: float = 0.1) -> Image:
     return (sums / weights)[inner, inner]
 
 
-def clipped_wavelet(image: Image, counts: float) -> Image:
-    """Shrink wavelets as scikit-image 0.14 did, which clipped what came out."""
-    return np.clip(BASELINES["wavelet"](image, counts), 0, 1)
+def clipped_wavelet(image: Image) -> Image:
+    """Shrink wavelets as scikit-image 0.14 did, which clipped its result."""
+    return np.clip(filters.wavelet(image), 0, 1)
 
 
-METHODS = {
-    **BASELINES,
-    "NL means, 2018": lambda noisy, _: nl_means(noisy, itself=2),
-    "wavelet, 2018": clipped_wavelet,
-}
+FILTERS: dict[str, Callable[[Image], Image]] = {method.name: method.run for method in PAPER}
+VARIANTS = {"nl-means-2018": partial(nl_means, itself=2), "wavelet-2018": clipped_wavelet}
 
 
 def crops(config: BenchmarkConfig) -> list[tuple[str, Image]]:
     """Return a central crop of each micrograph of training and validation."""
-    with (config.folder / "manifest.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "val")]
-    found = []
-    for row in rows:
-        image = read_micrograph(config.folder / row["file"])[0]
-        y, x = (max(0, side - config.crop) // 2 for side in image.shape)
-        found.append((row["source"], image[y : y + config.crop, x : x + config.crop]))
-    return found
+    cut = []
+    for entry in read_manifest(config.folder):
+        if entry.split in ("train", "val"):
+            image = read_micrograph(config.folder / entry.file)[0]
+            y, x = (max(0, side - config.crop) // 2 for side in image.shape)
+            cut.append((entry.source, image[y : y + config.crop, x : x + config.crop]))
+    return cut
 
 
 def scores(images: list[tuple[str, Image]], law: str) -> dict[str, list[list[float]]]:
     """Return MSE and SSIM of the paper, and SSIM of a range of 1, of all methods."""
     # Evenly spread, so that a law is well met by few images.
     uniform = (np.random.default_rng(SEED).permutation(len(images)) + 0.5) / len(images)
-    found: dict[str, list[list[float]]] = {name: [] for name in METHODS}
+    methods = FILTERS | VARIANTS
+    found: dict[str, list[list[float]]] = {name: [] for name in methods}
     for number, (_, image) in enumerate(images):
         rng = np.random.default_rng([SEED, number])
-        noisy, clean, gain = noisy_pair(image, LAWS[law](uniform[number]), rng)
-        for name, method in METHODS.items():
-            denoised = method(noisy, gain)
+        noisy, clean, _ = noisy_pair(image, LAWS[law](uniform[number]), rng)
+        for name, denoise in methods.items():
+            denoised = denoise(noisy)
             _, ssim, mse_paper, ssim_paper = score(clean, denoised, clips=False)
             found[name].append([mse_paper, ssim_paper, ssim])
     return found
@@ -130,7 +129,7 @@ def exchanged_rows(low: dict, ordinary: dict) -> dict:
     """Ask which column of Table 1 has Bregman TV and non-local means in the right rows."""
     means = {
         name: [np.mean(found[name], axis=0).tolist() for found in (low, ordinary)]
-        for name in (*PAIR, "NL means, 2018")
+        for name in (*PAIR, "nl-means-2018")
     }
     answer: dict = {
         "mse_x_1e-3_and_ssim_here_low_ordinary": {
@@ -151,7 +150,7 @@ def exchanged_rows(low: dict, ordinary: dict) -> dict:
     }
     for column, found in enumerate((low, ordinary)):
         bregman, other = (np.array(found[name])[:, 0] for name in PAIR)
-        _, old = (np.array(found[name])[:, 0] for name in (PAIR[0], "NL means, 2018"))
+        _, old = (np.array(found[name])[:, 0] for name in (PAIR[0], "nl-means-2018"))
         printed = [TABLE[name][column] for name in PAIR]
         here = [means[name][column][:2] for name in PAIR]
         answer["low" if column == 0 else "ordinary"] = {
@@ -180,7 +179,7 @@ def bilateral_is_a_disk(images: list[tuple[str, Image]]) -> dict:
         rng = np.random.default_rng([SEED, number])
         noisy = noisy_pair(image, 100.0, rng).noisy
         mean = cv2.filter2D(noisy, -1, kernel.astype(np.float32))
-        largest.append(np.abs(BASELINES["bilateral"](noisy, 100.0) - mean).max())
+        largest.append(np.abs(filters.bilateral(noisy) - mean).max())
         spread.append(np.abs(noisy - mean).max())
     return {
         "pixels_of_the_disk": int(DISK.sum()),
@@ -225,7 +224,7 @@ def laws_of_the_low_dose(text: dict, shipped: dict) -> dict:
         for law in ("25 + Exp(75)", "U[25, 100)")
     }
     answer: dict = {"mean_of_one_over_scale": {k: round(v, 5) for k, v in inverse.items()}}
-    for name in BASELINES:
+    for name in FILTERS:
         (mse, ssim, _), (mse_u, ssim_u, _) = (
             np.mean(found[name], axis=0) for found in (text, shipped)
         )
@@ -240,18 +239,18 @@ def laws_of_the_low_dose(text: dict, shipped: dict) -> dict:
 def libraries(low: dict, ordinary: dict, images: list[tuple[str, Image]]) -> dict:
     """Compare scikit-image of today with its version 0.14 where they differ."""
     noisy = noisy_pair(images[0][1], 100.0, np.random.default_rng(SEED)).noisy[:128, :128]
-    today = BASELINES["NL means"](noisy, 1.0)
+    today = filters.nl_means(noisy)
     answer: dict = {
         "nl_means_by_plain_sums_minus_scikit_image": float(
             np.abs(nl_means(noisy, itself=1) - today).max()
         )
     }
     for dose, found in (("low", low), ("ordinary", ordinary)):
-        for name in ("NL means", "wavelet"):
+        for name in ("nl-means", "wavelet"):
             (mse, ssim, _), (mse_old, ssim_old, _) = (
-                np.mean(found[each], axis=0) for each in (name, f"{name}, 2018")
+                np.mean(found[each], axis=0) for each in (name, f"{name}-2018")
             )
-            answer[f"{name}, {dose}"] = {
+            answer[f"{name}-{dose}"] = {
                 "today": [round(1e3 * mse, 3), round(float(ssim), 3)],
                 "2018": [round(1e3 * mse_old, 3), round(float(ssim_old), 3)],
             }
@@ -263,10 +262,10 @@ def conventions(low: dict, ordinary: dict) -> dict:
     answer: dict = {}
     for dose, found in (("low", low), ("ordinary", ordinary)):
         answer[dose] = {}
-        for name in BASELINES:
+        for name in FILTERS:
             values = np.array(found[name])
             answer[dose][name] = {
-                "share_at_the_cap": round(float(np.mean(values[:, 0] >= 0.012)), 3),
+                "share_at_the_cap": round(float(np.mean(values[:, 0] >= LARGEST_MSE)), 3),
                 "ssim_of_own_range": round(float(values[:, 1].mean()), 3),
                 "ssim_of_range_1": round(float(values[:, 2].mean()), 3),
             }

@@ -4,84 +4,82 @@
     python studies/paper/tune_filters.py CORPUS --peers    # which must be installed
 
 Each setting is the one of a grid with the least mean MSE, results clipped to [0, 1], over
-an instance of each validation image. Prints what `emdn.benchmark.filters.STRENGTHS` or
-`emdn.benchmark.peers.SETTINGS` holds, and says where the best lies at an end of its grid.
+an instance of each validation image. Writes them to ``emdn/benchmark/settings.json``, and
+says where the best lies at an end of its grid.
 """
 
 import argparse
-from functools import partial
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from emdn.benchmark.filters import STABILISED, TOLD, tuned_methods
 from emdn.benchmark.instances import BenchmarkConfig, Instance, make_instance
-from emdn.benchmark.method import Method
-from emdn.benchmark.peers import PEERS, R_EM_NETWORKS
+from emdn.benchmark.method import Denoise
+from emdn.benchmark.methods import METHODS, PEERS, SETTINGS
+from emdn.benchmark.peers import R_EM_NETWORKS
+from emdn.files import written_whole
 from emdn.metrics import mse
 
-GRIDS: dict[str, list[float]] = {
-    "Gaussian, told": [1.5, 2, 2.5, 3, 3.5, 4, 5],
-    "bilateral, told": [1, 1.5, 2, 2.5, 3, 4, 5],
-    "median, told": [3, 5],
-    "Wiener, told": [0.7, 1, 1.4, 2, 3, 4, 6],
-    "wavelet, told": [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2],
-    "Chambolle TV, told": [0.2, 0.3, 0.4, 0.6, 0.8, 1],
-    "Bregman TV, told": [0.6, 0.8, 1, 1.3, 1.7, 2.2, 3],
-    "NL means, told": [0.4, 0.5, 0.6, 0.7, 0.8, 1],
-    "Chambolle TV, stabilised": [0.2, 0.3, 0.4, 0.6, 0.8, 1],
-    "NL means, stabilised": [0.4, 0.5, 0.6, 0.7, 0.8, 1],
-    "wavelet, stabilised": [0.8, 0.9, 1, 1.1, 1.2, 1.4],
+Grid = tuple[str, list[Any]]  # keyword of a method, and its values
+GRIDS: dict[str, Grid] = {
+    "gaussian-aware": ("strength", [1.5, 2, 2.5, 3, 3.5, 4, 5]),
+    "bilateral-aware": ("strength", [1, 1.5, 2, 2.5, 3, 4, 5]),
+    "median-tuned": ("side", [3, 5]),
+    "wiener-aware": ("strength", [0.7, 1, 1.4, 2, 3, 4, 6]),
+    "wavelet-aware": ("strength", [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2]),
+    "chambolle-tv-aware": ("strength", [0.2, 0.3, 0.4, 0.6, 0.8, 1]),
+    "bregman-tv-aware": ("strength", [0.6, 0.8, 1, 1.3, 1.7, 2.2, 3]),
+    "nl-means-aware": ("strength", [0.4, 0.5, 0.6, 0.7, 0.8, 1]),
+    "chambolle-tv-vst": ("strength", [0.2, 0.3, 0.4, 0.6, 0.8, 1]),
+    "nl-means-vst": ("strength", [0.4, 0.5, 0.6, 0.7, 0.8, 1]),
+    "wavelet-vst": ("strength", [0.8, 0.9, 1, 1.1, 1.2, 1.4]),
+    "bm3d-vst": ("strength", [0.9, 1.0, 1.1, 1.2, 1.3]),
+    "ffdnet-vst": ("strength", [0.9, 0.95, 1.0, 1.05, 1.1]),
+    "r-em": ("network", list(R_EM_NETWORKS)),
 }
 
 
-PEER_GRIDS: dict[str, dict[str, list]] = {
-    "BM3D, stabilised": {"strength": [0.9, 1.0, 1.1, 1.2, 1.3]},
-    "FFDNet, stabilised": {"strength": [0.9, 0.95, 1.0, 1.05, 1.1]},
-    "r_em": {"network": list(R_EM_NETWORKS)},
-}
-
-
-def with_setting(name: str, keyword: str, value: float | str) -> Method:
-    """Return a method with one of the settings of its grid."""
-    if name in PEER_GRIDS:
-        return partial(PEERS[name], **{keyword: value})
-    return tuned_methods(dict.fromkeys([*TOLD, *STABILISED], float(value)))[name]
-
-
-def mean_error(method: Method, instances: list[Instance]) -> float:
+def mean_error(method: Denoise, instances: list[Instance]) -> float:
     """Return the mean MSE of a method."""
-    errors = [
-        mse(each.clean, np.clip(method(each.noisy, each.gain), 0, 1)) for each in instances
-    ]
-    return float(np.mean(errors))
+    return float(
+        np.mean([mse(i.clean, np.clip(method(i.noisy, i.gain), 0, 1)) for i in instances])
+    )
 
 
 def main() -> None:
-    """Print the best settings."""
+    """Write the best settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--instances", type=int, default=14)
-    parser.add_argument(
-        "--peers", action="store_true", help="tune emdn.benchmark.peers in their place"
-    )
+    parser.add_argument("--peers", action="store_true", help="tune peers in their place")
     arguments = parser.parse_args()
-    grids = {name: {"strength": grid} for name, grid in GRIDS.items()}
+    of_peers = {method.name for method in PEERS}
+    names = [name for name in GRIDS if (name in of_peers) == arguments.peers]
     config = BenchmarkConfig(arguments.corpus, "val", arguments.instances, crop=256)
+    settings = json.loads(SETTINGS.read_text())
     for dose_range in config.dose_ranges:
         instances = [make_instance(config, dose_range, n) for n in range(config.instances)]
-        for name, settings in (PEER_GRIDS if arguments.peers else grids).items():
-            ((keyword, grid),) = settings.items()
-            errors = [
-                mean_error(with_setting(name, keyword, value), instances) for value in grid
+        for name in names:
+            keyword, grid = GRIDS[name]
+            trials = [
+                replace(METHODS[name], settings={dose_range: {keyword: value}})
+                for value in grid
             ]
+            errors = [mean_error(trial.at(dose_range), instances) for trial in trials]
             best = int(np.argmin(errors))
+            settings.setdefault(name, {})[dose_range] = {keyword: grid[best]}
             ends = keyword == "strength" and best in (0, len(grid) - 1)
             at_end = "  at an end of its grid" if ends else ""
             print(
-                f"{dose_range} {name!r}: {grid[best]},  {errors[best]:.3e}{at_end}",
+                f"{dose_range} {name}: {grid[best]},  {errors[best]:.3e}{at_end}",
                 flush=True,
             )
+    lines = [f' "{name}": {json.dumps(entry)}' for name, entry in settings.items()]
+    with written_whole(SETTINGS) as temporary:
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python studies/speed/bench_methods.py                        # all but peers
     python studies/speed/bench_methods.py --peers --sides 512
-    python studies/speed/bench_methods.py --methods "emdn,wavelet, stabilised"
+    python studies/speed/bench_methods.py --methods emdn wavelet-vst
 
 Prints a Markdown table and writes ``studies/results/methods.csv``. The time is the
 median of five calls after one that is not counted, on a synthetic micrograph of low dose.
@@ -50,13 +50,13 @@ def measure(name: str, side: int) -> dict[str, float]:
     """Measure a method in this process."""
     import numpy as np
 
-    from emdn.benchmark.methods import Methods
+    from emdn.benchmark.methods import METHODS
     from emdn.noise import noisy_pair
     from emdn.specimens.micrographs import membranes
 
     rng = np.random.default_rng(0)
     noisy, _, gain = noisy_pair(membranes((side, side), rng), SCALE, rng)
-    method = Methods((name,))("low")[name]
+    method = METHODS[name].at("low")
     before = memory(peak=False)
     forget_peak()
     seconds = []
@@ -79,8 +79,8 @@ def measure_apart(name: str, side: int) -> dict[str, str | float]:
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {"method": name, "side": side, **found, "threads": threads}
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return {"method": name, "side": side, **measured, "threads": threads}
 
 
 def table(rows: list[dict]) -> str:
@@ -101,7 +101,7 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     """Measure methods, or one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", default="")
+    parser.add_argument("--methods", nargs="+", default=[])
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--sides", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -109,14 +109,12 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments.sides[0])))
         return
-    from emdn.benchmark.methods import Methods, split_names
+    from emdn.benchmark.methods import choose
 
-    names = split_names(arguments.methods)
-    chosen = Methods(names, with_peers=arguments.peers).chosen
     rows = []
-    for name in chosen:
+    for method in choose(arguments.methods, with_peers=arguments.peers):
         for side in arguments.sides:
-            rows.append(measure_apart(name, side))
+            rows.append(measure_apart(method.name, side))
             print(rows[-1], file=sys.stderr, flush=True)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)

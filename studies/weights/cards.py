@@ -2,8 +2,9 @@
 
     python studies/weights/cards.py
 
-Reads what `publish_results.py` wrote of the test split and of the validation split. The
-scores must be of the weights that ship: their hashes are compared.
+Reads what `studies/paper/publish.py` wrote of the test split and of the validation split,
+and the facts in `emdn/weights/cards.yml`. The scores must be of the weights that ship:
+their hashes are compared.
 """
 
 import json
@@ -12,34 +13,19 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-import keras
+import pandas as pd
+import yaml
 
-from emdn.benchmark.methods import NETWORK, NETWORKS
-from emdn.benchmark.rows import RESULTS, Row, read_about, read_rows
-from emdn.benchmark.tables import Summary, summarise
+from emdn.benchmark.methods import BLIND, NETWORK, TRUE_GAIN, label_of
+from emdn.benchmark.rows import RESULTS, read_about, read_rows
+from emdn.benchmark.tables import summarise
 from emdn.networks.inference import count_macs
-from emdn.weights import WEIGHTS, shipped_hashes
+from emdn.weights import WEIGHTS, read_model, shipped_hashes
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "studies" / "results"
-SHOWN = (*NETWORKS, "unfiltered", "Gaussian", "Wiener", "Chambolle TV", "Gaussian, told")
-SHOWN += ("NL means, stabilised", "wavelet, stabilised")
-SHOWN += ("BM3D, stabilised", "FFDNet, stabilised", "r_em")
-HISTORY = """
-The test split was scored three times by *emdn*. The mean of the first two parts of the
-training had {first}.
-At ordinary dose FFDNet was better, most of all on micrographs with a grain of their own,
-which little in the training had taught it to keep. The third part does; it was chosen on
-the validation split, but the test split had its share in the idea. It had
-{second}.
-On some of the ordinary instances its error was more than 5 % above that of the network
-that is told the noise, since the gain was measured too high, again on micrographs with
-grain. The training split shows the same, and on it the rule was mended for grain that is
-not white; the weights stayed. {deceived:.1f} % are left: white grain cannot be told from
-shot noise.
-(`studies/results/test_first_run.json`, `test_second_run.json`)
-"""
-TOLD = NETWORKS[1]  # the same network, told the noise
+SHOWN = (NETWORK, TRUE_GAIN, BLIND, "unfiltered", "gaussian", "wiener", "chambolle-tv")
+SHOWN += ("gaussian-aware", "nl-means-vst", "wavelet-vst", "bm3d-vst", "ffdnet-vst", "r-em")
 ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
 DETAIL = "MSE of membranes, % of the noisy image's"
 SPLITS = {"test": "test", "val": "validation"}
@@ -47,47 +33,8 @@ START, END = (
     "<!-- scores: written by studies/weights/cards.py -->",
     "<!-- end of scores -->",
 )
-
-LOW = "scales of 25 + Exp(75) counts at the brightest pixel, 25 to some 300"
-ORDINARY = "scales of 200 to 2500 counts at the brightest pixel"
-GRAPHS = {"auto": "UNET", "low": "SMALL", "ordinary": "SMALL"}
-DOSES = {
-    "auto": "scales of 25 to 2500 counts at the brightest pixel",
-    "low": LOW,
-    "ordinary": ORDINARY,
-}
-RECIPES = {
-    "auto": """\
-`recipes/any-dose.yml`: 30,300 steps of 8 crops of 128 x 128 pixels, bfloat16, 97
-  minutes on two shared cores; `recipes/any-dose-2.yml`: 15,300 steps of 6 crops of 192 x
-  192 pixels, 53 minutes, with simulations; from the mean of the weights of both,
-  `recipes/any-dose-3.yml`: 6800 steps of 8 crops of 128 x 128 pixels, 25 minutes, with
-  grain in the truths. Huberised MSE, Adam, cosines of learning rates, averaged weights.""",
-    "low": """\
-`recipes/blind-low.yml`: 9200 steps of 4 crops of 192 x 192 pixels from random weights,
-  67 minutes on one core. Huberised MSE, Adam, a cosine of learning rates, averaged
-  weights, batch normalisations frozen from step 500 on.""",
-    "ordinary": """\
-`recipes/blind-ordinary.yml`: 6200 steps of 4 crops of 192 x 192 pixels from the
-  low-dose weights, 43 minutes on one core. Huberised MSE, Adam, a cosine of learning
-  rates, averaged weights, batch normalisations frozen.""",
-}
-DATA = """\
-47 micrographs, half of them one series of coatings in backscattered SEM, others
-  SEM and TEM of axons and cortex, TEM of polymer networks and atomic STEM, from the open
-  repositories nasa/pretrained-microscopy-models (MIT), axondeepseg/data_axondeepseg_sem
-  (MIT), saalfeldlab/render (GPL-2.0), owuordickson/structural-gt (GPL-3.0) and
-  sdfunni/SingleOrigin (GPL-3.0). No micrograph is part of this project. Eighteen
-  photographs that scikit-image and scikit-learn ship
-  (`studies/corpus/gather.py`); {simulations} simulations of STEM and HRTEM,
-  most of them by multislice (`studies/corpus/simulate.py`); for 35 % of crops,
-  random scenes of `emdn.specimens.scenes`."""
-SIMULATIONS = {"auto": "from the second part on, 100", "low": "100", "ordinary": "100"}
-TELLS = {
-    "auto": "It is told the noise, which `Denoiser` measures unless it is given the gain.",
-    "low": "It is told nothing.",
-    "ordinary": "It is told nothing.",
-}
+FACTS = yaml.safe_load((WEIGHTS / "cards.yml").read_text())
+"""What each card tells that no file of scores does."""
 
 FAILURES = """\
 Of specimens at {scale:.0f} counts at the brightest pixel, the mean of {exposures} exposures
@@ -108,19 +55,14 @@ that is told the noise):
 ![Noisy, denoised and true specimens](../../studies/results/failures_{dose}.png)
 
 Texture as fine and as weak as the noise is smoothed away. Of noise that is not shot noise,
-{deceived}
+{other_noise}
 A second exposure that is denoised by itself tells what is in the specimen."""
-DECEIVED = {
-    "auto": "or of a gain told or measured wrong, grain is left, or texture taken off.",
-    "low": "grain is left, or texture taken off.",
-    "ordinary": "grain is left, or texture taken off.",
-}
 CARD = """\
 # Model card: {file}
 
-- **Network**: `{network}` of `emdn.networks`, {parameters:,} trainable parameters,
-  {macs:.2f} GMAC for 512 x 512 pixels. {tells}
-- **Meant for**: shot noise at {dose}.
+- **Network**: `{network}`, {parameters:,} trainable parameters, {macs:.2f} GMAC
+  for 512 x 512 pixels. {gain}
+- **Meant for**: shot noise at {doses}.
   It knows no other noise: no detector blur, no scan distortion, no noise that binning or
   compression correlated.
 - **Recipe**: {recipe}
@@ -130,10 +72,11 @@ CARD = """\
 ## Scores
 
 The paper's protocol, everything clipped to [0, 1]. *emdn* is `auto.keras` and measures the
-noise itself; *emdn, told* is the same, told it; *emdn, blind* is `low.keras` or
-`ordinary.keras`. Filters called *told* and *stabilised* know the true noise. The validation
-split chose the network and tuned those filters. In brackets, a 95 % interval of the mean
-over sources.
+noise itself; *emdn, true gain* is the same network, which is given the gain; *emdn, blind*
+is `low.keras` or `ordinary.keras`. Filters called *gain-aware* and *stabilised* are given
+the gain as well. The validation split chose the network and tuned those filters. In
+brackets, a 95 % interval of the mean, in which whole sources are drawn. A mean counts all
+instances alike, one over sources all sources.
 
 {scores}
 {history}
@@ -143,42 +86,49 @@ over sources.
 """
 
 
-def row(summary: Summary) -> str:
-    """Return a row of a Markdown table."""
-    low, high = (1e3 * limit for limit in summary.mse_interval)
-    error = f"{1e3 * summary.mse:.3f} ({low:.3f} to {high:.3f})"
-    low, high = summary.ssim_interval
-    return f"| {summary.method} | {error} | {summary.ssim:.3f} ({low:.3f} to {high:.3f}) |"
-
-
-def score_table(summaries: list[Summary]) -> str:
+def score_table(summary: pd.DataFrame) -> str:
     """Return a Markdown table of one dose range."""
-    head = "| method | MSE x 1e-3 | SSIM |\n|---|---|---|\n"
-    return head + "\n".join(map(row, summaries))
+    lines = [
+        "| method | MSE x 1e-3 | MSE over sources | SSIM | SSIM over sources |",
+        "|---|---|---|---|---|",
+    ]
+    for name, line in summary.droplevel(["dose_range", "group"]).iterrows():
+        cells = [
+            cell
+            for score, factor in (("mse", 1e3), ("ssim", 1))
+            for cell in (
+                f"{factor * line[score]:.3f} ({factor * line[f'{score}_low']:.3f} to "
+                f"{factor * line[f'{score}_high']:.3f})",
+                f"{factor * line[f'{score}_sources']:.3f}",
+            )
+        ]
+        lines.append(f"| {label_of(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def score_section(split: str, doses: Collection[str]) -> str:
     """Return how a split was scored, and a table for each of some dose ranges."""
     rows, about = results(split)
-    table = summarise(row for row in rows if row.method in SHOWN)
-    files, sources = {row.file for row in rows}, {row.source for row in rows}
+    table = summarise(rows[rows["method"].isin(SHOWN)])
     config, versions = about["config"], about["versions"]
     head = (
-        f"### On {len(files)} {SPLITS[split]} micrographs of {len(sources)} sources\n\n"
+        f"### On {rows['file'].nunique()} {SPLITS[split]} micrographs of "
+        f"{rows['source'].nunique()} sources\n\n"
         f"{config['instances']} instances of noise at each dose range, crops of at most "
-        f"{config['crop']} pixels, seed {config['seed']};\ntensorflow "
-        f"{versions['tensorflow']}, numpy {versions['numpy']}."
+        f"{config['crop']} pixels, seed {config['seed']};\n"
+        f"{100 * table['largest_share'].max():.0f} % of the instances are of one source; "
+        f"tensorflow {versions['tensorflow']}, numpy {versions['numpy']}."
     )
     tables = [
-        f"{dose.capitalize()} dose:\n\n{score_table(summaries)}"
-        for dose, summaries in table.items()
+        f"{dose.capitalize()} dose:\n\n{score_table(summary)}"
+        for dose, summary in table.groupby("dose_range", observed=True)
         if dose in doses
     ]
     return "\n\n".join([head, *tables])
 
 
 @cache
-def results(split: str) -> tuple[list[Row], dict]:
+def results(split: str) -> tuple[pd.DataFrame, dict]:
     """Return the rows of a split and how they were made, by the weights that ship."""
     path = RESULTS / f"{split}.csv.xz"
     about = read_about(path)
@@ -187,19 +137,16 @@ def results(split: str) -> tuple[list[Row], dict]:
     return read_rows(path), about
 
 
-def history() -> str:
-    """Return what earlier runs on the test split found."""
+def history(text: str) -> str:
+    """Return a text with the scores of earlier runs on the test split."""
     rows, _ = results("test")
-    scores = {(row.method, row.dose_range, row.instance): row.mse for row in rows}
-    deceived = [
-        mse > 1.05 * scores[TOLD, dose, instance]
-        for (method, dose, instance), mse in scores.items()
-        if method == NETWORK and dose == "ordinary"
-    ]
-    return HISTORY.format(
+    ordinary = rows[rows["dose_range"] == "ordinary"]
+    errors = ordinary.pivot(index="instance", columns="method", values="mse")
+    deceived = errors[NETWORK] > 1.05 * errors[TRUE_GAIN]
+    return text.format(
         first=earlier("first"),
         second=earlier("second"),
-        deceived=100 * sum(deceived) / len(deceived),
+        deceived=100 * deceived.mean(),
     )
 
 
@@ -213,11 +160,11 @@ def earlier(run: str) -> str:
 
 
 def failure_section(name: str) -> str:
-    """Return what `failure_pictures.py` measured of a network and of a filter."""
+    """Return what `studies/weights/failures.py` measured of a network and of a filter."""
     report = json.loads((STUDIES / "failures.json").read_text())
     dose = "low" if name == "auto" else name
-    own = report[dose][NETWORK if name == "auto" else "emdn, blind"]
-    rival = report[dose]["wavelet, stabilised"]
+    own = report[dose][NETWORK if name == "auto" else BLIND]
+    rival = report[dose]["wavelet-vst"]
 
     def both(what: str, unit: str = " %") -> str:
         return f"{own[what]:.0f}{unit} ({rival[what]:.0f}{unit})"
@@ -239,54 +186,62 @@ def failure_section(name: str) -> str:
             f"{share:.0f} % ({rival[DETAIL][at]:.0f} %)" for at, share in detail
         ),
         detail_scales=", ".join(at.removesuffix(" counts") for at, _ in detail) + " counts",
-        deceived=DECEIVED[name],
+        other_noise=FACTS[name]["other_noise"],
     )
 
 
 def write_card(name: str) -> None:
     """Write the card of one weight file beside it."""
-    path = WEIGHTS / f"{name}.keras"
-    model = keras.models.load_model(path, compile=False)
+    model, facts = read_model(name), FACTS[name]
     doses = ("low", "ordinary") if name == "auto" else (name,)
     card = CARD.format(
-        file=path.name,
+        file=f"{name}.keras",
+        network=facts["network"],
         parameters=sum(math.prod(each.shape) for each in model.trainable_variables),
         macs=count_macs(model) / 1e9,
-        dose=DOSES[name],
-        recipe=RECIPES[name],
-        network=GRAPHS[name],
-        data=DATA.format(simulations=SIMULATIONS[name]),
-        tells=TELLS[name],
-        digest=shipped_hashes()[path.name],
+        gain=facts["gain"],
+        doses=facts["doses"],
+        recipe=facts["recipe"],
+        data=facts["data"].format(simulations=facts["simulations"]),
+        digest=shipped_hashes()[f"{name}.keras"],
         scores="\n\n".join(score_section(split, doses) for split in SPLITS),
-        history=history() if name == "auto" else "",
+        history=history(facts["history"]) if "history" in facts else "",
         failures=failure_section(name),
     )
     (WEIGHTS / f"{name}.md").write_text(card)
 
 
-def readme_table(table: dict[str, list[Summary]]) -> str:
-    """Return some methods at both doses."""
-    lines = [
-        "| | low dose: MSE x 1e-3, SSIM | ordinary dose: MSE x 1e-3, SSIM |",
-        "|---|---|---|",
+def readme_table(summary: pd.DataFrame) -> str:
+    """Return some methods at both doses, over instances and over sources."""
+    doses = list(summary.index.unique("dose_range"))
+    titles = [
+        f"{dose} dose{of}: MSE x 1e-3, SSIM"
+        for dose in doses
+        for of in ("", ", over sources")
     ]
-    by_name = {dose: {s.method: s for s in summaries} for dose, summaries in table.items()}
-    for name in (name for name in SHOWN if name in by_name["low"]):
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    scores = summary.droplevel("group")
+    for name in (name for name in SHOWN if name in summary.index.unique("method")):
         cells = [
-            f"{1e3 * by_name[dose][name].mse:.3f}, {by_name[dose][name].ssim:.3f}"
-            for dose in table
+            f"{1e3 * scores.loc[(dose, name), 'mse' + end]:.3f}, "
+            f"{scores.loc[(dose, name), 'ssim' + end]:.3f}"
+            for dose in doses
+            for end in ("", "_sources")
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(f"| {label_of(name)} | {' | '.join(cells)} |")
+    share = 100 * summary["largest_share"].max()
+    note = (
+        f"{share:.0f} % of the instances are of one source; over sources, all count alike."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def main() -> None:
     """Write the cards and the table."""
-    for name in DOSES:
+    for name in FACTS:
         write_card(name)
     rows, _ = results("test")
-    table = summarise(row for row in rows if row.method in SHOWN)
+    table = summarise(rows[rows["method"].isin(SHOWN)])
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(START)
     readme.write_text(

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emdn.benchmark.instances import Instance
-from emdn.benchmark.method import Method
-from emdn.benchmark.methods import NETWORK, Methods
+from emdn.benchmark.method import Denoise
+from emdn.benchmark.methods import choose
 from emdn.benchmark.plots import show_examples
+from emdn.data.corpus import Entry
 from emdn.files import written_whole
 from emdn.metrics import mse
 from emdn.noise import add_shot_noise, noisy_pair
@@ -33,7 +34,7 @@ DETAIL_IMAGES = 4
 WIDTH = 1.3  # deviation of an atom, pixels
 FILM = 0.4  # brightness under the atoms
 HEIGHTS = (0.15, 0.3, 0.6)  # of atoms above it
-METHODS = (NETWORK, "emdn, blind", "wavelet, stabilised")
+METHODS = ("emdn", "emdn-blind", "wavelet-vst")
 
 Places = NDArray[np.float64]  # (N, 2), rows and columns
 
@@ -90,11 +91,11 @@ SPECIMENS: dict[str, Callable[[], Specimen]] = {
 
 
 def expose(specimen: Specimen, scale: float, seed: int) -> Instance:
-    """Return an exposure; 1 stands for its brightest counts, in the clean image too."""
+    """Return an exposure, in which the largest count is 1, and its truth."""
     counts = add_shot_noise(specimen.image, scale, np.random.default_rng([5, seed]))
     top = float(counts.max())
     clean = (specimen.image * scale / top).astype(np.float32)
-    return Instance(counts / top, clean, top, scale, {"modality": ""})
+    return Instance(counts / top, clean, 1 / top, scale, Entry(file="", source=""))
 
 
 def at(image: NDArray, places: Places) -> NDArray:
@@ -107,7 +108,7 @@ def main() -> None:
     """Draw the pictures and measure."""
     report: dict[str, Any] = {"scales": SCALES, "exposures": EXPOSURES, "side": SIDE}
     for dose_range, scale in SCALES.items():
-        methods = Methods(METHODS)(dose_range)
+        methods = {each.name: each.at(dose_range) for each in choose(METHODS)}
         specimens = {name: make() for name, make in SPECIMENS.items()}
         shown = {name: expose(each, scale, 0) for name, each in specimens.items()}
         figure = show_examples(shown, methods, enlarge=np.s_[:40, :40])
@@ -127,7 +128,7 @@ def main() -> None:
 
 
 def measured(
-    specimens: dict[str, Specimen], method: Method, scale: float
+    specimens: dict[str, Specimen], method: Denoise, scale: float
 ) -> dict[str, Any]:
     """Return what a method leaves of each specimen."""
     found = {name: denoised(each, method, scale) for name, each in specimens.items()}
@@ -138,7 +139,7 @@ def measured(
     }
 
 
-def denoised(specimen: Specimen, method: Method, scale: float) -> NDArray:
+def denoised(specimen: Specimen, method: Denoise, scale: float) -> NDArray:
     """Return a stack of denoised exposures, in units of the specimen."""
     exposures = [expose(specimen, scale, seed) for seed in range(EXPOSURES)]
     results = [method(each.noisy, each.gain) / each.gain for each in exposures]
@@ -180,7 +181,7 @@ def of_nothing(empty: Specimen, found: NDArray, scale: float) -> dict[str, float
     }
 
 
-def of_membranes(method: Method, scales: Sequence[float]) -> dict[str, dict[str, float]]:
+def of_membranes(method: Denoise, scales: Sequence[float]) -> dict[str, dict[str, float]]:
     """Measure the error of stained tissue, whose detail is finer than the others'."""
     shares = {}
     for scale in scales:

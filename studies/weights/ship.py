@@ -5,8 +5,8 @@ r"""Make trained networks ready to ship: average, round, compress and hash their
 
 Where one training started from another, the mean of their weights is a network that is
 often better than both. Eleven binary digits are kept of each weight, as many as float16
-has, which halves the file and leaves its results alike to 1e-3 of the error. Prints how
-much that changes the output for a noisy synthetic micrograph.
+has. That halves the file and changes its results by 1e-3 of their error. The script prints
+how much the output for a noisy micrograph by formula changes.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-import emdn.networks.layers  # noqa: F401  (Keras must know them to load a network)
 from emdn.noise import noisy_pair
 from emdn.specimens.micrographs import membranes
-from emdn.weights import WEIGHTS, load, sha256
+from emdn.weights import NAMES, WEIGHTS, load, read_model, sha256
 
-DIGITS = 11  # of the 24 that float32 has
+DIGITS = 11
+"""Leading binary digits of a weight that are kept, of the 24 that float32 has."""
 
 
 def rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -33,7 +33,7 @@ def rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def compress(path: Path) -> None:
-    """Pack a Keras file again, with compression and without the time of the day."""
+    """Pack a Keras file again, with compression and without the times of its parts."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -43,14 +43,14 @@ def compress(path: Path) -> None:
 
 def averaged(paths: list[Path]) -> keras.Model:
     """Return a network with the mean of the weights of several."""
-    models = [keras.models.load_model(path, compile=False) for path in paths]
+    models = [read_model(path) for path in paths]
     weights = zip(*(model.get_weights() for model in models), strict=True)
     models[0].set_weights([np.mean(each, axis=0) for each in weights])
     return models[0]
 
 
 def outputs(path: Path) -> NDArray[np.float32]:
-    """Return what a network makes of a noisy synthetic micrograph."""
+    """Return what a network makes of a noisy micrograph by formula, (1, 256, 256)."""
     rng = np.random.default_rng(0)
     noisy, _, gain = noisy_pair(membranes((256, 256), rng), 60.0, rng)
     return load(path)(noisy[np.newaxis], gain)
@@ -59,8 +59,8 @@ def outputs(path: Path) -> NDArray[np.float32]:
 def main() -> None:
     """Write the file and the list of hashes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["auto", "low", "ordinary"])
-    parser.add_argument("trained", type=Path, nargs="+")
+    parser.add_argument("name", choices=NAMES, help="name of the weights")
+    parser.add_argument("trained", type=Path, nargs="+", help="networks to average")
     arguments = parser.parse_args()
     shipped = WEIGHTS / f"{arguments.name}.keras"
     model = averaged(arguments.trained)

@@ -17,16 +17,16 @@ from emdn.benchmark.error_maps import (
     mean_error,
     measure_grid,
     phase_means,
-    telling_instances,
 )
 from emdn.benchmark.instances import Instance
-from emdn.benchmark.rows import Row
+from emdn.benchmark.method import Method
+from emdn.data.corpus import Entry
 
 SHAPE = (256, 192)
 
 
 def instance(noisy, clean):
-    return Instance(noisy, clean, counts=9.0, scale=9.0, facts={})
+    return Instance(noisy, clean, gain=0.1, scale=9.0, entry=Entry("a.tif", "a"))
 
 
 @pytest.fixture
@@ -34,8 +34,7 @@ def pairs(rng):
     return [instance(*rng.uniform(size=(2, 8, 12))) for _ in range(5)]
 
 
-def halve(noisy, counts):  # noqa: ARG001
-    return noisy / 2
+halve = Method("halve", "halve", "halve", "nothing", lambda noisy: noisy / 2)
 
 
 def test_a_map_is_the_mean_of_absolute_errors(pairs):
@@ -45,14 +44,14 @@ def test_a_map_is_the_mean_of_absolute_errors(pairs):
     assert errors[1:] == (5, 0, 0)
 
 
-def test_methods_are_told_the_counts_and_are_clipped(pairs):
-    bright = mean_error(pairs, lambda noisy, counts: 0 * noisy + counts, (8, 12))
+def test_methods_are_given_the_gain_and_are_clipped(pairs):
+    bright = mean_error(pairs, lambda noisy, gain: 0 * noisy + 11 * gain, (8, 12))
     expected = np.mean([1 - each.clean for each in pairs], axis=0)
     np.testing.assert_allclose(bright.mean, expected)
 
 
 def test_what_cannot_be_averaged_is_left_out_and_counted(pairs, rng):
-    def blind_to_dark(noisy, counts):  # noqa: ARG001
+    def blind_to_dark(noisy, _):
         return noisy if noisy.mean() > 0.1 else noisy * np.nan
 
     small = instance(*rng.uniform(size=(2, 8, 11)))
@@ -85,7 +84,7 @@ def test_instances_are_not_kept():
 
 
 def test_instances_are_left_alone(pairs):
-    def spoil(noisy, counts):  # noqa: ARG001
+    def spoil(noisy, _):
         noisy[:] = 0
         return noisy
 
@@ -209,38 +208,6 @@ def test_a_map_of_one_error_has_no_grid():
     assert (grid.strength, grid.amplitude, grid.share) == (0, 0, 0)
 
 
-def row(number, method, error, dose_range="low"):
-    texts = ("file", "source", "modality")
-    return Row(dose_range, number, method, *texts, 50, 20, error, 0.9, error, 0.9, 0.0)
-
-
-def test_instances_are_ranked_against_the_best_rival_of_each():
-    errors = {  # own, rivals
-        0: (0.2, 0.1, 0.3),  # 2
-        1: (0.1, 0.4, 0.2),  # 0.5
-        2: (0.8, 0.9, 0.8),  # 1
-        3: (0.3, 0.3, 0.1),  # 3
-        4: (0.5, 0.5, 0.4),  # 1.25
-    }
-    rows = [
-        row(number, method, error)
-        for number, each in errors.items()
-        for method, error in zip(("own", "this", "that"), each, strict=True)
-    ]
-    rows += [row(9, name, error, "ordinary") for name, error in (("own", 9), ("this", 1))]
-    assert telling_instances(rows, "low", "own") == {"best": 1, "median": 4, "worst": 3}
-    rows += [row(number, "own, told", 0.0) for number in errors]  # no rival of its own
-    assert telling_instances(rows, "low", "own") == {"best": 1, "median": 4, "worst": 3}
-    against_this = telling_instances(rows, "low", "own", rivals=["this"])
-    assert against_this == {"best": 1, "median": 3, "worst": 0}
-
-
-def test_instances_without_a_score_are_not_chosen():
-    rows = [row(n, name, 0.1 * n) for n in (1, 2, 3) for name in ("own", "this")]
-    rows += [row(0, "own", math.nan), row(0, "this", 0.1), row(4, "own", 0.9)]
-    assert {1, 2, 3} >= set(telling_instances(rows, "low", "own").values())
-
-
 def test_unfit_arguments_are_refused(pairs):
     with pytest.raises(ValueError, match="5 are not of 9 x 9 pixels, 0 results"):
         mean_error(pairs, halve, (9, 9))
@@ -253,7 +220,3 @@ def test_unfit_arguments_are_refused(pairs):
             measure_grid(np.ones((128, 128)), period)
     with pytest.raises(ValueError, match="eight periods of 16"):
         measure_grid(np.ones((128, 128)), 16)
-    with pytest.raises(ValueError, match="no instance of the dose range 'high'"):
-        telling_instances([row(0, "own", 1.0)], "high", "own")
-    with pytest.raises(ValueError, match=r"both 'own' and \['this'\]"):
-        telling_instances([row(0, "own", 1.0)], "low", "own", rivals=["this"])

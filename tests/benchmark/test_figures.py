@@ -1,8 +1,8 @@
 """All figures come from the file of a benchmark, of the instances that were scored."""
 
-import csv
 import json
 import math
+import sys
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -14,18 +14,19 @@ mpl.use("Agg")  # before pyplot looks for a screen
 
 import matplotlib.pyplot as plt
 
-from emdn.benchmark import figures
-from emdn.benchmark.error_maps import mean_error, telling_instances
-from emdn.benchmark.figures import FigureConfig, write_figures
+from emdn.benchmark.error_maps import mean_error
+from emdn.benchmark.figures import FigureConfig, plan_figures, save_figure, write_figures
 from emdn.benchmark.instances import BenchmarkConfig, make_instance
-from emdn.benchmark.methods import Methods
-from emdn.benchmark.rows import read_rows
-from emdn.benchmark.run import benchmark
+from emdn.benchmark.methods import METHODS, choose
+from emdn.benchmark.plots import plot_error_against_dose
+from emdn.benchmark.rows import read_rows, telling_instances
+from emdn.benchmark.run import run_benchmark
 from emdn.cli import app
+from emdn.data.corpus import Entry, write_manifest
 from emdn.io import write_micrograph
 from emdn.specimens.micrographs import micrograph
 
-FILTERS = Methods(("unfiltered", "Gaussian", "median", "Gaussian, told"))
+FILTERS = choose(["unfiltered", "gaussian", "median", "gaussian-aware"])
 SMALL = FigureConfig(instances=3, crop=128, formats=("svg",))
 NAMES = [
     "error_against_dose",
@@ -46,13 +47,12 @@ NAMES = [
 def make_folder(path, seed, modalities):
     """Make micrographs, of which one is smaller than the maps of errors."""
     rng = np.random.default_rng(seed)
-    rows = []
+    entries = []
     for number, modality in enumerate(modalities):
         side = 128 + 8 * number if number else 100
         write_micrograph(path / f"{number}.tif", micrograph((side, 140), rng))
-        rows.append((f"{number}.tif", modality, "test", modality))
-    with (path / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "source", "split", "modality"), *rows])
+        entries.append(Entry(f"{number}.tif", modality, "test", modality))
+    write_manifest(path, entries)
     return path
 
 
@@ -71,7 +71,7 @@ def config(folder):
 def results(config, tmp_path_factory):
     """Score four filters."""
     path = tmp_path_factory.mktemp("results") / "scores.csv"
-    return benchmark(config, path, methods=FILTERS)
+    return run_benchmark(config, path, FILTERS)
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,9 @@ def written(results, folder, tmp_path_factory):
     return write_figures(results, folder, tmp_path_factory.mktemp("figures"), SMALL)
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """Collect figures in place of writing them, which takes long."""
-    collected = {}
-
-    def collect(figure, stem, formats):
-        collected[stem.name] = figure
-        return [stem.with_suffix(f".{suffix}") for suffix in formats]
-
-    monkeypatch.setattr(figures, "_write", collect)
-    return collected
+def drawn(results, folder, config):
+    """Return the figures of a configuration by name, without writing them."""
+    return {name: draw() for name, draw in plan_figures(results, folder, config).items()}
 
 
 @pytest.fixture(autouse=True)
@@ -110,41 +102,40 @@ def test_every_figure_is_written_and_nothing_else_is_left(written):
 def test_the_same_figure_is_the_same_file(results, tmp_path, suffix):
     rows = read_rows(results)
     for name in ("one", "two"):
-        figure = figures.plot_error_against_dose(rows)
-        (path,) = figures._write(figure, tmp_path / name, [suffix])
+        figure = plot_error_against_dose(rows)
+        (path,) = save_figure(figure, tmp_path / name, [suffix])
         assert path.suffix == f".{suffix}"
     one, two = (each.read_bytes() for each in sorted(tmp_path.iterdir()))
     assert one == two
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(results, tmp_path, monkeypatch):
-    figure = figures.plot_error_against_dose(read_rows(results))
-    (path,) = figures._write(figure, tmp_path / "figure", ["svg"])
+    figure = plot_error_against_dose(read_rows(results))
+    (path,) = save_figure(figure, tmp_path / "figure", ["svg"])
     before = path.read_bytes()
 
-    def fill_the_disk(self, temporary, **_):  # noqa: ARG001
+    def fill_the_disk(_, temporary, **__):
         temporary.write_bytes(b"<?xml")
         raise OSError("no space left")
 
     monkeypatch.setattr(type(figure), "savefig", fill_the_disk)
     with pytest.raises(OSError, match="no space left"):
-        figures._write(figure, tmp_path / "figure", ["svg"])
+        save_figure(figure, tmp_path / "figure", ["svg"])
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [before]
 
 
-def test_figures_are_about_the_first_method(results, folder, tmp_path, drawn):
-    names = ("median", "Gaussian", "unfiltered")
-    settings = FigureConfig(names, instances=3, crop=128)
-    write_figures(results, folder, tmp_path, settings)
-    assert drawn["fig5_error_maps"].axes[0].get_ylabel().startswith("median, low dose")
-    titles = [a.get_title() for a in drawn["fig6_examples_low_dose"].axes[:4]]
+def test_figures_are_about_the_first_method(results, folder):
+    names = ("median", "gaussian", "unfiltered")
+    figures = drawn(results, folder, FigureConfig(names, instances=3, crop=128))
+    assert figures["fig5_error_maps"].axes[0].get_ylabel().startswith("median, low dose")
+    titles = [a.get_title() for a in figures["fig6_examples_low_dose"].axes[:4]]
     assert [title.splitlines()[0] for title in titles] == [
         "noisy",
         "median",
         "Gaussian",
         "truth",
     ]
-    (legend,) = drawn["spectra_low_dose"].legends
+    (legend,) = figures["spectra_low_dose"].legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "noisy",
         "median",
@@ -153,28 +144,23 @@ def test_figures_are_about_the_first_method(results, folder, tmp_path, drawn):
     ]
 
 
-def test_by_default_they_are_about_the_best(results, folder, tmp_path, drawn):
-    write_figures(results, folder, tmp_path, replace(SMALL, only="fig[45]*"))
-    (legend,) = drawn["fig4_mse_distributions"].legends
+def test_by_default_they_are_about_the_best(results, folder):
+    figures = drawn(results, folder, replace(SMALL, only="fig[45]*"))
+    (legend,) = figures["fig4_mse_distributions"].legends
     names = [text.get_text() for text in legend.get_texts()]
     assert len(names) == 3
     assert names[-1] == "unfiltered"
-    assert drawn["fig5_error_maps"].axes[0].get_ylabel().startswith(names[0])
+    assert figures["fig5_error_maps"].axes[0].get_ylabel().startswith(names[0])
 
 
-def test_examples_are_the_instances_that_were_scored(
-    results, folder, config, tmp_path, drawn
-):
-    names = ("median", "Gaussian", "unfiltered")
-    write_figures(results, folder, tmp_path, FigureConfig(names, only="fig7*"))
+def test_examples_are_the_instances_that_were_scored(results, folder, config):
+    names = ("median", "gaussian", "unfiltered")
+    figures = drawn(results, folder, FigureConfig(names, only="fig7*"))
     rows = read_rows(results)
     chosen = telling_instances(rows, "ordinary", "median")
-    scores = {
-        row.instance: row.mse
-        for row in rows
-        if (row.dose_range, row.method) == ("ordinary", "median")
-    }
-    axes = drawn["fig7_examples_ordinary_dose"].axes
+    of_median = rows[(rows["dose_range"] == "ordinary") & (rows["method"] == "median")]
+    scores = of_median.set_index("instance")["mse"]
+    axes = figures["fig7_examples_ordinary_dose"].axes
     for line, (rank, number) in zip(range(3), chosen.items(), strict=True):
         noisy, median = axes[4 * line : 4 * line + 2]
         assert noisy.get_ylabel().startswith(f"{rank}, no. {number}\n")
@@ -183,34 +169,29 @@ def test_examples_are_the_instances_that_were_scored(
         np.testing.assert_array_equal(noisy.images[0].get_array(), instance.noisy)
 
 
-def test_stem_is_not_serial_section_tem(results, folder, tmp_path, drawn):
-    write_figures(results, folder, tmp_path, FigureConfig(only="fig8*low*"))
-    labels = [axes.get_ylabel() for axes in drawn["fig8_stem_low_dose"].axes]
+def test_figures_of_stem_show_stem(results, folder):
+    figures = drawn(results, folder, FigureConfig(only="fig8*low*"))
+    labels = [axes.get_ylabel() for axes in figures["fig8_stem_low_dose"].axes]
     labels = [label for label in labels if label]
     assert len(labels) == 3
     assert all("STEM HAADF" in label for label in labels)
 
 
-def test_maps_are_means_of_instances_that_are_large_enough(
-    results, folder, tmp_path, drawn
-):
-    write_figures(
-        results, folder, tmp_path, FigureConfig(("median",), 6, 128, only="fig5*")
-    )
+def test_maps_are_means_of_instances_that_are_large_enough(results, folder):
+    figures = drawn(results, folder, FigureConfig(("median",), 6, 128, only="fig5*"))
     cropped = BenchmarkConfig(folder, instances=6, crop=128)
     instances = [make_instance(cropped, "low", number) for number in range(6)]
-    errors = mean_error(instances, FILTERS("low")["median"], (128, 128))
+    errors = mean_error(instances, METHODS["median"], (128, 128))
     assert errors[1:] == (4, 2, 0)
-    axes = drawn["fig5_error_maps"].axes[0]
+    axes = figures["fig5_error_maps"].axes[0]
     np.testing.assert_array_equal(axes.images[0].get_array(), errors.mean)
     assert "4 instances\n(left out: 2 too small)" in axes.get_ylabel()
 
 
-def test_micrographs_that_were_not_scored_are_refused(results, tmp_path, drawn):
+def test_micrographs_that_were_not_scored_are_refused(results, tmp_path):
     other = make_folder(tmp_path, 1, ("TEM", "STEM HAADF"))
     with pytest.raises(ValueError, match="choose the folder that the benchmark had"):
-        write_figures(results, other, tmp_path, FigureConfig(only="fig6*"))
-    assert not drawn
+        drawn(results, other, FigureConfig(only="fig6*"))
 
 
 def test_results_without_their_settings_are_refused(results, folder, tmp_path):
@@ -220,50 +201,39 @@ def test_results_without_their_settings_are_refused(results, folder, tmp_path):
         write_figures(lone, folder, tmp_path, SMALL)
 
 
-def test_settings_of_later_versions_do_no_harm(results, folder, tmp_path, drawn):
+def test_settings_of_later_versions_do_no_harm(results, folder, tmp_path):
     later = tmp_path / "later.csv"
     later.write_bytes(results.read_bytes())
     about = json.loads(results.with_suffix(".json").read_text())
     about["config"]["later"] = True
     later.with_suffix(".json").write_text(json.dumps(about))
-    paths = write_figures(later, folder, tmp_path, FigureConfig(only="*paper"))
-    assert list(drawn) == ["fig4_mse_distributions_paper", "fig4_ssim_distributions_paper"]
-    assert [path.suffix for path in paths] == 2 * [".png", ".pdf"]
+    figures = drawn(later, folder, FigureConfig(only="*paper"))
+    assert [*figures] == ["fig4_mse_distributions_paper", "fig4_ssim_distributions_paper"]
 
 
-def rewrite(results, path, change):
+def rewrite(results, path, rows):
     """Write a benchmark with changed rows."""
-    rows = [change(row) for row in read_rows(results)]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([rows[0]._fields, *rows])
+    rows.to_csv(path, index=False, na_rep="nan")
     path.with_suffix(".json").write_bytes(results.with_suffix(".json").read_bytes())
     return path
 
 
-def test_methods_that_score_otherwise_now_are_refused(results, folder, tmp_path, drawn):
+def test_methods_that_score_otherwise_now_are_refused(results, folder, tmp_path):
     """As a network does whose weights were trained further."""
-    other = rewrite(
-        results, tmp_path / "other.csv", lambda row: row._replace(mse=1.02 * row.mse)
-    )
+    rows = read_rows(results).assign(mse=lambda rows: 1.02 * rows["mse"])
+    other = rewrite(results, tmp_path / "other.csv", rows)
     with pytest.raises(ValueError, match="weights or code are others now; score again"):
-        write_figures(other, folder, tmp_path, FigureConfig(only="fig6*"))
-    assert write_figures(other, folder, tmp_path, FigureConfig(only="fig4*"))
-    assert len(drawn) == 4
+        drawn(other, folder, FigureConfig(only="fig6*"))
+    assert len(drawn(other, folder, FigureConfig(only="fig4*"))) == 4
 
 
-def test_broken_scores_do_no_harm(results, folder, tmp_path, drawn):
-    broken = rewrite(
-        results,
-        tmp_path / "broken.csv",
-        lambda row: (
-            row._replace(mse=math.nan)
-            if (row.instance, row.method) == (1, "median")
-            else row
-        ),
-    )
-    write_figures(broken, folder, tmp_path, FigureConfig(("median",), only="*mse*"))
-    note = drawn["fig4_mse_distributions"].get_supxlabel()
-    assert "1 scores of median" in note
+def test_broken_scores_do_no_harm(results, folder, tmp_path):
+    rows = read_rows(results)
+    broken = (rows["instance"] == 1) & (rows["method"] == "median")
+    rows.loc[broken, ["mse", "ssim", "mse_paper", "ssim_paper"]] = math.nan
+    path = rewrite(results, tmp_path / "broken.csv", rows)
+    figures = drawn(path, folder, FigureConfig(("median",), only="*mse*"))
+    assert "1 scores of median" in figures["fig4_mse_distributions"].get_supxlabel()
 
 
 @pytest.mark.parametrize("formats", [(), ("png", "jpeg")])
@@ -278,36 +248,28 @@ def test_a_pattern_of_no_figure_is_refused(results, folder, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_command_draws_what_it_is_asked_to(results, folder, tmp_path, drawn):
+def test_the_command_draws_what_it_is_asked_to(results, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
     arguments = ["figures", results, "--data", folder, "-o", tmp_path, "--instances", 2]
-    arguments += ["--methods", "median,Gaussian, told", "--crop", 128, "--formats", "svg"]
+    arguments += ["--methods", "median, gaussian-aware", "--crop", 128, "--formats", "svg"]
     arguments += ["--only", "fig[45]*"]
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert result.exit_code == 0, result.output
-    assert sorted(drawn) == NAMES[1:6]
-    for name in drawn:
-        assert str(tmp_path / f"{name}.svg") in result.output.splitlines()
-    (legend,) = drawn["fig4_mse_distributions"].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["median", "Gaussian, told"]
-    label = drawn["fig5_error_maps"].axes[0].get_ylabel()
-    assert label.startswith("median, low dose\n1 instances\n(left out: 1 too small)")
+    written = [tmp_path / f"{name}.svg" for name in NAMES[1:6]]
+    assert sorted(tmp_path.iterdir()) == written
+    assert [*map(str, written)] == result.output.splitlines()
 
 
 def test_the_command_says_what_is_wrong(results, folder, tmp_path):
     arguments = ["figures", results, "--data", folder, "-o", tmp_path, "--methods", "magic"]
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert result.exit_code == 1
-    assert "no method is called 'magic'" in result.output
+    assert "among unfiltered, gaussian, median, gaussian-aware; got magic" in result.output
 
 
-def test_results_of_five_digits_are_those_of_the_same_instances(
-    results, folder, tmp_path, drawn
-):
+def test_results_of_five_digits_are_those_of_the_same_instances(results, folder, tmp_path):
     """As they are published."""
-
-    def short(row):
-        return row._replace(scale=float(f"{row.scale:.5g}"), mse=float(f"{row.mse:.5g}"))
-
-    rounded = rewrite(results, tmp_path / "rounded.csv", short)
-    write_figures(rounded, folder, tmp_path, FigureConfig(only="fig6*"))
-    assert list(drawn) == ["fig6_examples_low_dose"]
+    path = tmp_path / "rounded.csv"
+    read_rows(results).to_csv(path, index=False, float_format="%.5g")
+    path.with_suffix(".json").write_bytes(results.with_suffix(".json").read_bytes())
+    assert [*drawn(path, folder, FigureConfig(only="fig6*"))] == ["fig6_examples_low_dose"]

@@ -13,16 +13,16 @@ import pytest
 
 from emdn.anscombe import anscombe
 from emdn.benchmark import peers
-from emdn.benchmark.filters import STRENGTHS
+from emdn.benchmark.methods import PEERS
 from emdn.noise import add_shot_noise
 
 SHAPES = [(64, 64), (17, 33), (96, 31), (5, 3)]
 
 
 def counted(shape, rate=40.0, seed=0):
-    """Return an even image with shot noise in [0, 1], and its counts."""
+    """Return an even image with shot noise in [0, 1], and its gain."""
     counts = add_shot_noise(np.ones(shape), rate, np.random.default_rng(seed))
-    return counts / counts.max(), float(counts.max())
+    return counts / counts.max(), 1 / float(counts.max())
 
 
 def stand_in(monkeypatch, name, **contents):
@@ -87,9 +87,9 @@ def test_strength_multiplies_sigma_alone(name, request):
 def test_what_changes_nothing_gives_the_image_back(name, shape, request):
     """But for a quarter of a count: the mean of a root is not the root of a mean."""
     request.getfixturevalue(name)
-    noisy, counts = counted(shape)
-    denoised = getattr(peers, name)(noisy, counts)
-    np.testing.assert_allclose(denoised, noisy + 0.25 / counts, atol=0.02 / counts)
+    noisy, gain = counted(shape)
+    denoised = getattr(peers, name)(noisy, gain)
+    np.testing.assert_allclose(denoised, noisy + 0.25 * gain, atol=0.02 * gain)
 
 
 @pytest.mark.parametrize("rate", [0.5, 5.0, 500.0])
@@ -98,17 +98,17 @@ def test_what_finds_the_mean_finds_that_of_the_counts(name, rate, request):
     """Which needs the unbiased inverse."""
     seen = request.getfixturevalue(name)
     seen.answer = lambda image: np.full_like(image, image.mean())
-    noisy, counts = counted((256, 256), rate)
-    mean = getattr(peers, name)(noisy, counts).mean() * counts
+    noisy, gain = counted((256, 256), rate)
+    mean = getattr(peers, name)(noisy, gain).mean() / gain
     assert mean == pytest.approx(rate, rel=0.02)
 
 
-def test_ffdnet_is_never_told_more_noise_than_it_was_trained_on(ffdnet):
-    noisy, counts = counted((64, 64), rate=0.2)
-    peers.ffdnet(noisy, counts, strength=1.4)
+def test_ffdnet_is_never_given_more_noise_than_it_was_trained_on(ffdnet):
+    noisy, gain = counted((64, 64), rate=0.2)
+    peers.ffdnet(noisy, gain, strength=1.4)
     values, sigma, *_ = ffdnet.calls[0]
     assert sigma == pytest.approx(75 / 255)
-    expected = anscombe(noisy * counts).std() / 1.4
+    expected = anscombe(noisy / gain).std() / 1.4
     assert values.std() / sigma == pytest.approx(expected)  # both were made smaller
 
 
@@ -131,7 +131,7 @@ def test_bm3d_keeps_to_one_thread_and_leaves_the_profile_of_others(bm3d):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_constant_images_stay_constant(name, level, request):
     request.getfixturevalue(name)
-    denoised = getattr(peers, name)(np.full((20, 20), level), 50.0)
+    denoised = getattr(peers, name)(np.full((20, 20), level), 1 / 50)
     np.testing.assert_allclose(denoised, level, atol=0.3 / 50)
 
 
@@ -142,21 +142,18 @@ def test_topaz_sees_a_deviation_of_1_and_its_answer_is_scaled_back(monkeypatch):
         seen.append(image)
         return image / 2
 
-    monkeypatch.setattr(peers, "_topaz_unet", lambda: network)
-    noisy, counts = counted((96, 31))
-    peers.topaz(noisy, counts)
-    assert seen.pop().shape == (
-        96,
-        32,
-    )  # a side of less than 32 cannot be halved five times
-    noisy, counts = counted((96, 33))
-    denoised = peers.topaz(noisy, counts)
+    monkeypatch.setattr(peers, "topaz_unet", lambda: network)
+    peers.topaz(counted((96, 31))[0])
+    # A side of less than 32 cannot be halved five times.
+    assert seen.pop().shape == (96, 32)
+    noisy, _ = counted((96, 33))
+    denoised = peers.topaz(noisy)
     assert seen[0].mean() == pytest.approx(0, abs=1e-6)
     assert seen[0].std(ddof=1) == pytest.approx(1)
     np.testing.assert_allclose(
         denoised - noisy.mean(), (noisy - noisy.mean()) / 2, atol=1e-6
     )
-    np.testing.assert_array_equal(peers.topaz(np.ones((8, 8)), 1.0), 1)
+    np.testing.assert_array_equal(peers.topaz(np.ones((8, 8))), 1)
 
 
 @pytest.fixture
@@ -181,54 +178,54 @@ def r_em(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tk_r_em", raising=False)
-    peers._r_em_network.cache_clear()
+    peers.r_em_network.cache_clear()
     yield
-    peers._r_em_network.cache_clear()
+    peers.r_em_network.cache_clear()
     sys.modules.pop("tk_r_em", None)
 
 
-def test_r_em_runs_what_its_package_saved_on_any_size(r_em):  # noqa: ARG001
+@pytest.mark.usefixtures("r_em")
+def test_r_em_runs_what_its_package_saved_on_any_size():
     for shape in SHAPES:
-        noisy, counts = counted(shape)
-        denoised = peers.r_em(noisy, counts, network="sfr_lrsem")
+        noisy, _ = counted(shape)
+        denoised = peers.r_em(noisy, network="sfr_lrsem")
         np.testing.assert_allclose(denoised, noisy / 2, rtol=1e-6)
 
 
 def test_r_em_names_its_networks():
     with pytest.raises(ValueError, match=r"one of sfr_hrtem, .* got 'sfr'"):
-        peers.r_em(np.ones((8, 8)), 1.0, network="sfr")
+        peers.r_em(np.ones((8, 8)), network="sfr")
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
-def test_a_missing_package_is_named_with_its_extra_and_licence(name, monkeypatch):
-    package = peers.PACKAGES[name]
+@pytest.mark.parametrize("method", PEERS, ids=lambda method: method.name)
+def test_a_missing_package_is_named_with_its_extra_and_licence(method, monkeypatch):
+    package = method.package
     for module in (package.module, "torch"):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    for cached in (peers._topaz_unet, peers._r_em_network):
-        cached.cache_clear()
-    told = rf'{package.distributions[0]} .*pip install "emdn\[peers\]".*{package.licence}'
-    with pytest.raises(ImportError, match=told):
-        peers.PEERS[name](np.ones((16, 16)), 10.0)
-    with pytest.raises(ImportError, match=told):
-        peers.require(name)
+    for network in (peers.topaz_unet, peers.r_em_network):
+        network.cache_clear()
+    message = (
+        rf'{package.distributions[0]} .*pip install "emdn\[peers\]".*{package.licence}'
+    )
+    with pytest.raises(ImportError, match=message):
+        method.at("low")(np.ones((16, 16)), 0.1)
 
 
-@pytest.mark.parametrize("dose_range", STRENGTHS)
-def test_every_peer_has_settings_for_both_doses(dose_range, ffdnet):
-    methods = peers.peer_methods(dose_range)
-    assert list(methods) == list(peers.PEERS) == list(peers.PACKAGES)
-    methods["FFDNet, stabilised"](*counted((16, 16)))
-    assert len(ffdnet.calls) == 1
+@pytest.mark.parametrize("dose_range", ["low", "ordinary"])
+def test_settings_are_such_that_peers_accept_them(dose_range, ffdnet, bm3d):
+    for method in PEERS[:2]:
+        method.at(dose_range)(*counted((16, 16)))
+    assert len(ffdnet.calls) == len(bm3d.calls) == 1
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize("method", PEERS, ids=lambda method: method.name)
 @pytest.mark.parametrize("shape", [(64, 64), (17, 33), (5, 3)])
-def test_a_real_package_takes_noise_off(name, shape):
+def test_a_real_package_takes_noise_off(method, shape):
     """Only where it is installed."""
-    pytest.importorskip(peers.PACKAGES[name].module)
-    noisy, counts = counted(shape)
+    pytest.importorskip(method.package.module)
+    noisy, gain = counted(shape)
     before = noisy.copy()
-    denoised = peers.peer_methods("low")[name](noisy, counts)
+    denoised = method.at("low")(noisy, gain)
     assert denoised.shape == shape
     if min(shape) > 5:  # below, mirrored noise passes for structure
         assert denoised.std() < 0.7 * noisy.std()

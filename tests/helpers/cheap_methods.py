@@ -2,24 +2,30 @@
 
 import os
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 
-from emdn.benchmark.filters import BASELINES
+from emdn.benchmark.methods import METHODS
+
+CHEAP = tuple(METHODS[name] for name in ("unfiltered", "gaussian", "median"))
 
 
-def cheap(dose_range):  # noqa: ARG001
-    """Return three filters that take no time."""
-    return {name: BASELINES[name] for name in ("unfiltered", "Gaussian", "median")}
-
-
-def deadly(dose_range):
-    """Return the same, the last of which kills its process, the first time it is called."""
+def median_or_death(noisy):
+    """Kill the process, the first time that it is called, or take the median."""
     flag = Path(os.environ["EMDN_TEST_FLAG"])
+    if flag.exists():
+        flag.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return CHEAP[2].run(noisy)
 
-    def median_or_death(noisy, counts):
-        if flag.exists():
-            flag.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return BASELINES["median"](noisy, counts)
 
-    return {**cheap(dose_range), "median": median_or_death}
+def slow_median(noisy):
+    """Leave a file named after the process, wait, and take the median."""
+    (Path(os.environ["EMDN_TEST_FOLDER"]) / str(os.getpid())).touch()
+    time.sleep(0.5)
+    return CHEAP[2].run(noisy)
+
+
+DEADLY = (*CHEAP[:2], replace(CHEAP[2], run=median_or_death))
+SLOW = (*CHEAP[:2], replace(CHEAP[2], run=slow_median))

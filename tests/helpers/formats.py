@@ -284,6 +284,14 @@ BUILDERS = {
     "imagej.tif": lambda path, image: write_tiff(
         path, image, imagej=True, resolution=(2, 2), metadata={"unit": "nm"}
     ),
+    "big-endian.tif": lambda path, image: write_tiff(
+        path,
+        image,
+        imagej=True,
+        byteorder=">",
+        resolution=(2, 2),
+        metadata={"unit": "nm"},
+    ),
     "ome.tif": lambda path, image: write_tiff(
         path,
         image,

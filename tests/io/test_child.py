@@ -1,5 +1,6 @@
 """A process of its own: whatever a question does, an answer comes back."""
 
+import json
 import os
 import signal
 import subprocess
@@ -151,6 +152,26 @@ def test_a_fork_of_the_process_that_asks_has_a_server_of_its_own():
     """
     output, errors = run(code).communicate(timeout=60)
     assert (output, errors) == ("own\nkept\n", "")
+
+
+@pytest.mark.parametrize("last", [("json:loads", ("2",)), (DEAF[0], DEAF[1:])])
+def test_where_there_is_no_fork_the_server_answers_itself(last):
+    code = "import os; del os.fork; import emdn.io.child as c; c.serve()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    questions = [["json:loads", ["1"], 1, 2**31], ["json:loads", ["{"], 1, 2**31]]
+    questions += [[*last, 1, 2**31]]
+    lines = "".join(json.dumps(question) + "\n" for question in questions)
+    output, _ = process.communicate(lines.encode(), timeout=60)
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert answers[0] == {"value": 1}
+    assert answers[1]["damage"].startswith("JSONDecodeError")
+    assert answers[2:] == ([{"value": 2}] if last[0] == "json:loads" else [])
+    assert (process.returncode == 0) == (last[0] == "json:loads")
 
 
 def test_a_script_needs_no_guard_and_is_not_run_again(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import rsciio.emd
 import rsciio.hspy
 import tifffile
-from formats import (
+from helpers.formats import (
     ALL_BUILDERS,
     BUILDERS,
     IMAGE,
@@ -175,7 +175,9 @@ def test_frames_are_the_images_of_the_array(name, tmp_path):
     BUILDERS[name](tmp_path / name, STACK)
     source = open_micrograph(tmp_path / name)
     assert (source.shape, source.dtype) == (STACK.shape, STACK.dtype)
-    np.testing.assert_array_equal(np.stack(list(source.frames())), STACK, strict=True)
+    frames = list(source.frames())
+    assert all(frame.dtype.isnative for frame in frames)
+    np.testing.assert_array_equal(np.stack(frames), STACK, strict=True)
     np.testing.assert_array_equal(source.read(), STACK, strict=True)
 
 
@@ -231,7 +233,7 @@ def test_what_unpacks_without_end_is_refused(tmp_path):
 
 
 def test_the_table_of_formats_names_every_suffix():
-    table = Path(__file__).parents[2] / "book" / "formats.md"
+    table = Path(__file__).parents[2] / "book" / "tables" / "formats.md"
     rows = table.read_text().splitlines()
     told = {word.strip("`") for row in rows for word in re.findall(r"`\.[\w.]+`", row)}
     plain = {each for each in READABLE if not each.endswith((".gz", ".bz2"))}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from formats import ALL_BUILDERS, STACK, checked
+from helpers.formats import ALL_BUILDERS, STACK, checked
 
 from emdn.io import MicrographError, read_micrograph
 

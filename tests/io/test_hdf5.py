@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rsciio.emd
 import rsciio.hspy
-from formats import (
+from helpers.formats import (
     fault_of,
     signal,
     velox_metadata,
@@ -178,6 +178,20 @@ def test_a_velox_file_of_a_camera_is_read(frames, tmp_path):
     np.testing.assert_array_equal(image, expected, strict=True)
     assert (metadata.pixel_size, metadata.unit) == (pytest.approx(1.0), "nm")
     assert (metadata.detector, metadata.voltage) == ("BM-Ceta", 200)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("StemInputOperation", "detector"), ("CameraInputOperation", "cameraName")],
+)
+def test_an_old_velox_file_names_the_detector_in_its_operations(kind, word, tmp_path):
+    metadata = camera_metadata()
+    del metadata["BinaryResult"]["Detector"], metadata["BinaryResult"]["DetectorIndex"]
+    write_velox_json(tmp_path / "a.emd", IMAGE[..., None], metadata)
+    told = {"dataPath": "/Data/Image/" + "ab" * 16, word: "DF2"}
+    write_operation(tmp_path / "a.emd", kind, told)
+    (source,) = list_images(tmp_path / "a.emd")
+    assert (source.name, source.metadata.detector) == ("DF2", "DF2")
 
 
 def test_the_texts_of_a_long_movie_are_not_taken_for_one(tmp_path):

@@ -7,7 +7,7 @@ import tracemalloc
 import mrcfile
 import numpy as np
 import pytest
-from formats import IMAGE, STACK, change, fault_of, write_mrc
+from helpers.formats import IMAGE, STACK, change, fault_of, write_mrc
 from mrcfile.dtypes import get_ext_header_dtype
 
 from emdn.io import Metadata, read_micrograph

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rsciio.emd
 import rsciio.hspy
-from formats import (
+from helpers.formats import (
     BAD_IMAGES,
     IMAGE,
     NARROW,

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
-from formats import IMAGE, change, fault_of
+from helpers.formats import IMAGE, change, fault_of
 from PIL import Image
 
 from emdn.io import Metadata, read_micrograph

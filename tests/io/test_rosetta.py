@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from formats import CODES, fault_of, write_dm, write_ser
+from helpers.formats import CODES, fault_of, write_dm, write_ser
 
 from emdn.io import MicrographError, list_images, read_micrograph, rosetta
 from emdn.io.child import DamageError, Limits

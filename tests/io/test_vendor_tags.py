@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from formats import IMAGE
+from helpers.formats import IMAGE
 from PIL import Image
 
 from emdn.io import Metadata, list_images, read_micrograph
@@ -320,3 +320,9 @@ def test_damaged_tags_of_makers_do_not_cost_the_image(code, tmp_path, rng):
         image, metadata = read_micrograph(path)
         np.testing.assert_array_equal(image, IMAGE)
         assert metadata.pixel_size is None
+
+
+@pytest.mark.parametrize("text", ["", "<TemReporter>", "<a><b></a>", "&lol;", "\0"])
+def test_a_damaged_description_of_jeol_does_not_cost_the_image(text, tmp_path):
+    make = (271, "s", 0, b"JEOL Ltd.")
+    assert tagged(tmp_path / "a.tif", make, description=text).pixel_size is None

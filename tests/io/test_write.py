@@ -9,7 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
-from formats import (
+from helpers.formats import (
     BAD_IMAGES,
     IMAGE,
     NARROW,

@@ -5,16 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emdn.specimens import micrographs as synthetic
-from emdn.specimens.micrographs import (
-    KINDS,
-    RANGES,
-    film,
-    lattice,
-    membranes,
-    micrograph,
-    particles,
-)
+from emdn.specimens import KINDS, film, lattice, membranes, micrograph, particles
+from emdn.specimens.micrographs import RANGES
 
 every_kind = pytest.mark.parametrize("kind", [*KINDS.values(), micrograph])
 
@@ -102,10 +94,9 @@ def test_vacancies_take_away_intensity():
 
 @pytest.mark.parametrize("coverage", [0.1, 0.3, 0.6])
 def test_particles_hide_the_asked_fraction(coverage, rng):
-    hidden = [
-        (synthetic._projected_particles((256, 256), rng, 8.0, coverage) > 0).mean()
-        for _ in range(6)
-    ]
+    """Particles of endless contrast are black, wherever they are thin or thick."""
+    options = {"radius": 8.0, "coverage": coverage, "contrast": 1e6}
+    hidden = [(particles((256, 256), rng, **options) < 1e-3).mean() for _ in range(6)]
     assert np.mean(hidden) == pytest.approx(coverage, abs=0.04)
 
 
@@ -115,8 +106,13 @@ def test_particles_are_dark_on_a_bright_film(rng):
     assert (image < np.median(image) - 0.25).mean() == pytest.approx(0.2, abs=0.1)
 
 
-def test_no_coverage_leaves_the_film_alone(rng):
-    assert not synthetic._projected_particles((64, 64), rng, 8.0, 0.0).any()
+def test_no_coverage_leaves_the_film_alone():
+    """So no particle is there whose contrast could matter."""
+    one, other = (
+        particles((64, 64), np.random.default_rng(0), coverage=0.0, contrast=contrast)
+        for contrast in (0.1, 10.0)
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 def test_smaller_cells_have_more_membrane(rng):

@@ -1,4 +1,4 @@
-"""The network is the paper's: parameters, layers and cost, stage by stage.
+"""The network is the paper's: its blocks, its parameters, layers and cost by stage.
 
 The published numbers come from the shapes in the checkpoint of the trained network.
 """
@@ -12,15 +12,207 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.graphs import fill, network, of_kind, predict, settle, trainable
 from keras import layers
 
 from emdn.losses import HuberisedMSE
-from emdn.networks import CONFIGS, build
-from emdn.networks.dncnn import DNCNN, DnCNNConfig
-from emdn.networks.ede2019 import PAPER, SMALL, TINY
-from emdn.networks.inference import count_macs, fold_batch_norms
+from emdn.networks import build
+from emdn.networks.ede2019 import (
+    PAPER,
+    SMALL,
+    TINY,
+    Ede2019Config,
+    aspp,
+    conv,
+    decoder_block,
+    entry_block,
+    middle_block,
+    normalise,
+    normalise_and_activate,
+    output_conv,
+    pool_and_upsample,
+    separable_conv,
+    upsample,
+)
+from emdn.networks.inference import count_macs
 from emdn.networks.layers import BilinearUpsampling
-from emdn.networks.unet import UNET, UNetConfig
+
+CONFIG = Ede2019Config()
+
+
+ONCE = replace(CONFIG, batch_norm="once")
+
+
+BETWEEN = replace(CONFIG, batch_norm="between")
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (CONFIG, 9 * 5 + 5 * 7 + 4 * 7),
+        (ONCE, 9 * 5 + 5 * 7 + 2 * 7),
+        (BETWEEN, 9 * 5 + 2 * 5 + 5 * 7 + 2 * 7),
+    ],
+    ids=["twice", "once", "between"],
+)
+def test_parameters_of_a_separable_convolution(config, parameters):
+    assert trainable(network(separable_conv, 5, 7, config)) == parameters
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_parameters_of_a_convolution(size):
+    """Kernel, bias, and a gain and an offset from the normalisation."""
+    model = network(conv, 5, 7, CONFIG, size=size)
+    assert trainable(model) == size * size * 5 * 7 + 7 + 2 * 7
+
+
+@pytest.mark.parametrize("rate", [1, 2, 6])
+def test_the_atrous_rate_spreads_the_nine_taps(rate):
+    model = network(separable_conv, 1, 1, CONFIG, rate=rate)
+    fill(model, (layers.DepthwiseConv2D, layers.Conv2D), 1)
+    impulse = np.zeros((1, 15, 15, 1))
+    impulse[0, 7, 7] = 1
+    expected = np.zeros((15, 15), bool)
+    expected[np.ix_([7 - rate, 7, 7 + rate], [7 - rate, 7, 7 + rate])] = True
+    np.testing.assert_array_equal(predict(model, impulse)[0, ..., 0] > 0, expected)
+
+
+def test_depthwise_kernels_keep_channels_apart_and_pointwise_kernels_pixels():
+    model = network(separable_conv, 2, 2, CONFIG)
+    fill(model, layers.DepthwiseConv2D, 1)
+    fill(model, layers.Conv2D, np.eye(2))
+    impulse = np.zeros((1, 5, 5, 2))
+    impulse[0, 2, 2, 0] = 1
+    lit = predict(model, impulse)[0] > 0
+    assert lit[..., 0].sum() == 9
+    assert lit[..., 1].sum() == 0
+
+
+def test_a_stride_of_2_halves_the_sides():
+    model = network(separable_conv, 3, 4, CONFIG, stride=2)
+    assert predict(model, np.zeros((1, 8, 6, 3))).shape == (1, 4, 3, 4)
+
+
+def test_relu6_has_a_ceiling_and_relu_has_none():
+    images = np.array([-100.0, 3.0, 100.0]).reshape(1, 1, 3, 1)
+    capped = predict(network(normalise_and_activate, 1, CONFIG), images).ravel()
+    free = predict(
+        network(normalise_and_activate, 1, replace(CONFIG, activation="relu")), images
+    )
+    assert capped == pytest.approx([0, 3, 6], rel=1e-3)
+    assert free.ravel() == pytest.approx([0, 3, 100], rel=1e-3)
+
+
+def test_normalisation_keeps_the_configured_share_of_old_statistics():
+    """From a moving mean of 0, one batch of mean 10 moves it by 1 - decay of that."""
+    model = network(normalise, 1, replace(CONFIG, batch_norm_decay=0.8))
+    output = model(np.full((1, 4, 4, 1), 10.0, np.float32), training=True)
+    np.testing.assert_allclose(output, 0, atol=1e-4)
+    assert float(model.layers[-1].moving_mean[0]) == pytest.approx(2)
+    assert model.layers[-1].epsilon == 1e-3
+
+
+def test_an_entry_block_halves_the_sides():
+    model = network(entry_block, 3, 4, 5, CONFIG)
+    assert predict(model, np.zeros((2, 8, 12, 3))).shape == (2, 4, 6, 5)
+    assert [c.filters for c in of_kind(model, layers.Conv2D)].count(4) == 2
+
+
+def test_the_shortcut_of_an_entry_block_is_a_strided_convolution(rng):
+    model = network(entry_block, 3, 4, 5, CONFIG)
+    fill(model, layers.DepthwiseConv2D, 0)  # silences the main path
+    images = rng.uniform(size=(1, 8, 12, 3)).astype(np.float32)
+    (shortcut,) = (c for c in of_kind(model, layers.Conv2D) if c.use_bias)
+    strided = layers.Conv2D(5, 1, strides=2)
+    strided.build(images.shape)
+    strided.set_weights(shortcut.get_weights())
+    expected = np.clip(predict(strided, images) / np.sqrt(1 + 1e-3), 0, 6)
+    assert expected.max() > 0
+    np.testing.assert_allclose(predict(model, images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_middle_block_adds_to_what_it_gets_without_activating_the_sum(rng):
+    model = network(middle_block, 8, CONFIG)
+    images = rng.uniform(-50, 50, size=(1, 6, 6, 8)).astype(np.float32)
+    added = predict(model, images) - images
+    assert added.min() > -1e-4
+    assert 0 < added.max() < 6 + 1e-4
+    fill(model, layers.DepthwiseConv2D, 0)
+    np.testing.assert_array_equal(predict(model, images), images)
+
+
+@pytest.mark.parametrize("pooling", [False, True])
+def test_aspp_joins_its_branches_and_narrows_them(pooling):
+    config = replace(CONFIG, aspp_rates=(2, 3), image_pooling=pooling)
+    model = network(aspp, 8, 5, config)
+    assert predict(model, np.zeros((1, 7, 3, 8))).shape == (1, 7, 3, 5)
+    (joined,) = of_kind(model, layers.Concatenate)
+    assert joined.output.shape[-1] == 4 * 8
+    rates = [c.dilation_rate for c in of_kind(model, layers.DepthwiseConv2D)]
+    assert rates == [(2, 2), (3, 3)]
+
+
+def test_aspp_normalises_branches_again_only_if_twice():
+    """The original does so in all branches but the first: 4 of 5, two vectors each."""
+    twice, once = (trainable(network(aspp, 8, 5, config)) for config in (CONFIG, ONCE))
+    again_in_branches, second_in_separable = 4 * 2 * 8, 3 * 2 * 8
+    assert twice - once == again_in_branches + second_in_separable
+
+
+def test_image_level_pooling_averages_cells_of_2_x_2():
+    checkerboard = np.indices((6, 8)).sum(axis=0) % 2
+    pooled = predict(network(pool_and_upsample, 1), checkerboard[None, ..., None])
+    np.testing.assert_allclose(pooled, 0.5)
+
+
+def test_image_level_pooling_interpolates_between_cells():
+    columns = np.array([0.0, 0.0, 4.0, 4.0]).reshape(1, 1, 4, 1).repeat(4, axis=1)
+    pooled = predict(network(pool_and_upsample, 1), columns)
+    np.testing.assert_allclose(pooled[0, :, :, 0], [[0, 1, 3, 4]] * 4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (3, 5), (4, 7)])
+def test_image_level_pooling_keeps_odd_sides(shape):
+    images = np.full((1, *shape, 2), 3.0)
+    pooled = predict(network(pool_and_upsample, 2), images)
+    np.testing.assert_allclose(pooled, images)  # padding is not averaged in
+
+
+@pytest.mark.parametrize("kind", ["transposed", "bilinear"])
+def test_upsampling_doubles_the_sides_and_keeps_the_channels(kind):
+    model = network(upsample, 6, replace(CONFIG, upsampling=kind))
+    assert predict(model, np.zeros((1, 3, 5, 6))).shape == (1, 6, 10, 6)
+    transposed = of_kind(model, layers.Conv2DTranspose)
+    assert len(transposed) == (kind == "transposed")
+    # Kernel, bias, gain and offset, in both kinds.
+    assert trainable(model) == 9 * 6 * 6 + 6 + 2 * 6
+
+
+def test_a_decoder_block_joins_its_inputs(rng):
+    inputs = [keras.Input((None, None, features)) for features in (6, 4)]
+    model = keras.Model(inputs, decoder_block(inputs, 3, CONFIG))
+    high, low = (rng.uniform(size=(1, 4, 4, n)).astype(np.float32) for n in (6, 4))
+    output = keras.ops.convert_to_numpy(model([high, low]))
+    assert output.shape == (1, 4, 4, 3)
+    assert {c.kernel.shape[2] for c in of_kind(model, layers.Conv2D)} == {10, 3}
+    shortcut, *_ = (c for c in of_kind(model, layers.Conv2D) if c.use_bias)
+    assert shortcut.kernel.shape == (1, 1, 10, 3)
+
+
+def test_a_decoder_block_of_one_input_joins_nothing():
+    model = network(lambda x: decoder_block([x], 3, CONFIG), 6)
+    assert of_kind(model, layers.Concatenate) == []
+    assert predict(model, np.zeros((1, 4, 4, 6))).shape == (1, 4, 4, 3)
+
+
+@pytest.mark.parametrize(("output", "ends"), [("relu6", (0, 6)), ("linear", (-100, 100))])
+def test_the_output_is_confined_only_by_relu6(output, ends):
+    model = network(output_conv, 2, replace(CONFIG, output=output))
+    for bias, end in zip((-100, 100), ends, strict=True):
+        of_kind(model, layers.Conv2D)[0].bias.assign([bias])
+        images = predict(model, np.zeros((1, 4, 4, 2)))
+        np.testing.assert_allclose(images, np.full((1, 4, 4, 1), end))
+
 
 KINDS = {
     layers.DepthwiseConv2D: "depthwise",
@@ -98,6 +290,7 @@ CONVOLUTIONS = {
     "output": dense(3, 64, 1, 512),
 }
 
+
 # Table 1.3: weights of kernels, biases, gains and offsets of normalisations, GMAC.
 COSTS = {
     "entry 0": (13_641, 128, 1_280, 1.827),
@@ -113,19 +306,6 @@ COSTS = {
     "decoder 512": (22_208, 64, 640, 5.822),
     "output": (576, 1, 2, 0.151),
 }
-
-
-def of_kind(model, kind):
-    """Return the layers of one kind in the order of the graph."""
-    return [layer for layer in model.layers if isinstance(layer, kind)]
-
-
-def trainable(model):
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
-
-
-def predict(model, images):
-    return keras.ops.convert_to_numpy(model(np.asarray(images, np.float32)))
 
 
 def ends_of_stages(model):
@@ -148,12 +328,12 @@ def describe(model):
     features = keras.Model(model.input, [conv.output for conv in convs])
     outputs = features.compute_output_shape((1, 512, 512, 1))
     rows = {}
-    for conv, (_, height, width, after) in zip(convs, outputs, strict=True):
-        numbers = [*conv.kernel_size, *conv.strides, *conv.dilation_rate, height, width]
+    for layer, (_, height, width, after) in zip(convs, outputs, strict=True):
+        numbers = [*layer.kernel_size, *layer.strides, *layer.dilation_rate, height, width]
         size, stride, rate, side = numbers[::2]
         assert numbers[1::2] == numbers[::2]  # all is square
-        before = conv.input.shape[-1]
-        rows[conv.name] = (KINDS[type(conv)], size, stride, rate, before, after, side)
+        before = layer.input.shape[-1]
+        rows[layer.name] = (KINDS[type(layer)], size, stride, rate, before, after, side)
     return rows
 
 
@@ -295,11 +475,6 @@ def test_small_has_at_most_a_million_and_a_half_parameters():
     assert trainable(build(SMALL)) <= 1_500_000
 
 
-@pytest.mark.parametrize("config", [PAPER, SMALL, TINY], ids=["paper", "small", "tiny"])
-def test_as_many_high_as_low_level_features_enter_the_decoder(config):
-    assert config.decoder_features[0] == sum(config.entry_features[:2])
-
-
 @pytest.mark.parametrize("shape", [(16, 16), (48, 80), (128, 64)])
 @pytest.mark.parametrize(
     "change",
@@ -378,8 +553,8 @@ def test_only_a_relu6_output_is_confined_to_0_to_6(output, rng):
 )
 def test_no_strided_1_x_1_convolution_occurs(change):
     """Its gradient corrupts memory on CPUs in TensorFlow 2.19 to 2.21."""
-    for conv in of_kind(variant(**change), layers.Conv2D):
-        assert conv.kernel_size != (1, 1) or conv.strides == (1, 1)
+    for layer in of_kind(variant(**change), layers.Conv2D):
+        assert layer.kernel_size != (1, 1) or layer.strides == (1, 1)
 
 
 def test_the_seed_makes_weights_reproducible(tiny):
@@ -393,22 +568,6 @@ def test_the_seed_makes_weights_reproducible(tiny):
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
-def test_operations_by_hand():
-    x = image = keras.Input((None, None, 1))
-    x = layers.DepthwiseConv2D(3, padding="same", strides=2)(x)  # 9 x 8 x 4
-    x = layers.Conv2D(5, 1)(x)  # 5 x 8 x 4
-    x = layers.Conv2D(2, 3, padding="same", dilation_rate=2)(x)  # 9 x 5 x 2 x 8 x 4
-    x = layers.Conv2DTranspose(7, 3, strides=2, padding="same")(x)  # 9 x 2 x 7 x 8 x 4
-    x = layers.BatchNormalization()(x)
-    macs = count_macs(keras.Model(image, x), (16, 8))
-    assert macs == (9 + 5 + 90 + 126) * 8 * 4
-
-
-def test_operations_grow_with_the_area(tiny):
-    assert count_macs(tiny, (64, 96)) == 6 * count_macs(tiny, (32, 32))
-    assert count_macs(tiny) == 256 * count_macs(tiny, (32, 32))
-
-
 @pytest.mark.slow
 def test_a_gradient_step_lowers_the_loss(rng):
     keras.utils.set_random_seed(0)
@@ -420,15 +579,6 @@ def test_a_gradient_step_lowers_the_loss(rng):
     )
     losses = model.fit(noisy, clean, batch_size=4, epochs=2, verbose=0).history["loss"]
     assert losses[1] < losses[0]
-
-
-def settle(model, rng):
-    """Give each normalisation statistics and an affine map that are not the identity."""
-    wide, positive = (-1, 1), (0.5, 2)
-    for norm in of_kind(model, layers.BatchNormalization):
-        ends = [positive, wide, wide, positive]  # gamma, beta, mean, variance
-        norm.set_weights([rng.uniform(*pair, norm.gamma.shape) for pair in ends])
-    return model
 
 
 @pytest.mark.slow
@@ -459,197 +609,6 @@ def test_batch_renormalisation_trains_as_the_network_predicts(rng):
     assert distances[0] < 0.1 * distances[1]
 
 
-def stack(depth, features):
-    return build(DnCNNConfig(depth, features))
-
-
-@pytest.mark.parametrize(("depth", "features"), [(2, 3), (3, 4), (5, 16), (17, 64)])
-def test_a_shallow_network_has_as_many_convolutions_and_channels_as_told(depth, features):
-    convs = of_kind(stack(depth, features), layers.Conv2D)
-    assert [conv.filters for conv in convs] == [features] * (depth - 1) + [1]
-    assert {conv.kernel_size for conv in convs} == {(3, 3)}
-
-
-@pytest.mark.parametrize(("depth", "features"), [(2, 3), (3, 4), (5, 16), (17, 64)])
-def test_a_shallow_network_has_the_parameters_of_the_formula(depth, features):
-    first = 9 * features + features  # kernel and bias
-    inner = 9 * features**2 + 2 * features  # kernel, gain and offset
-    last = 9 * features + 1
-    expected = first + (depth - 2) * inner + last
-    assert trainable(stack(depth, features)) == expected
-    if (depth, features) == (17, 64):
-        assert expected == 556_097  # DnCNN's 0.56 million
-        assert DnCNNConfig(depth, features) == DNCNN == CONFIGS["DNCNN"]
-
-
-@pytest.mark.parametrize("depth", [2, 3, 5, 17])
-def test_a_shallow_network_sees_twice_its_depth_and_one_pixel(depth):
-    """A bright pixel on black reaches so wide a square, and all of it: DnCNN's 35 x 35."""
-    model = stack(depth, 2)
-    for conv in of_kind(model, layers.Conv2D):
-        conv.kernel.assign(np.full(conv.kernel.shape, 1 / 9))  # no path cancels another
-    images = np.zeros((1, 2 * depth + 9, 2 * depth + 7, 1))
-    images[0, depth + 4, depth + 3] = 1
-    reached = predict(model, images)[0, ..., 0] != 0
-    expected = np.zeros_like(reached)
-    expected[4 : 2 * depth + 5, 3 : 2 * depth + 4] = True
-    np.testing.assert_array_equal(reached, expected)
-    assert reached.sum() == (2 * depth + 1) ** 2
-
-
-def test_a_shallow_network_takes_the_noise_off_that_it_finds(rng):
-    model = stack(3, 4)
-    images = rng.uniform(size=(2, 16, 32, 1)).astype(np.float32)
-    last = of_kind(model, layers.Conv2D)[-1]
-    noise = keras.Model(model.input, last.output)
-    np.testing.assert_array_equal(predict(model, images), images - predict(noise, images))
-    last.kernel.assign(np.zeros(last.kernel.shape))
-    last.bias.assign([0.25])
-    np.testing.assert_allclose(predict(model, images), images - 0.25, atol=1e-6)
-
-
-def test_a_shallow_network_normalises_with_its_decay():
-    model = build(DnCNNConfig(5, 4, batch_norm_decay=0.75))
-    norms = of_kind(model, layers.BatchNormalization)
-    assert [norm.momentum for norm in norms] == [0.75] * 3
-
-
-def test_a_shallow_networks_operations_are_those_of_its_kernels():
-    weights = 9 * (4 + 4 * 4 + 4)
-    assert count_macs(stack(3, 4), (32, 16)) == 32 * 16 * weights
-
-
-# U-Nets.
-
-SIZES = [((5,), (2,)), ((4, 6), (1, 2)), ((4, 6, 8), (2, 1, 3))]
-"""Features and blocks at each stride."""
-
-
-def awake(config):
-    """Return a U-Net whose last convolution has random weights, as after training."""
-    model = build(config)
-    last = of_kind(model, layers.Conv2D)[-1]
-    kernel = np.random.default_rng(5).normal(0, 0.1, last.kernel.shape)
-    last.kernel.assign(kernel)
-    return model
-
-
-def inputs_of(model, images, counts):
-    images = np.asarray(images, np.float32)
-    return [images, np.asarray(counts, np.float32)] if len(model.inputs) > 1 else images
-
-
-def u_net_parameters(features, blocks):
-    """Add up kernels and biases by stride."""
-    total = 9 * 4 * features[0] + features[0]
-    for level, (width, number) in enumerate(zip(features, blocks, strict=True)):
-        lowest = level == len(features) - 1
-        total += (1 if lowest else 2) * number * 2 * (9 * width**2 + width)
-        if not lowest:
-            below = features[level + 1]
-            total += 4 * width * below + below  # down
-            total += 4 * width * below + width  # and up again
-    return total + 9 * features[0] * 4 + 4
-
-
-def u_net_macs(features, blocks, pixels):
-    """Add up what each pixel at each stride costs."""
-    total = pixels / 4 * 9 * 4 * features[0] * 2  # both ends
-    for level, (width, number) in enumerate(zip(features, blocks, strict=True)):
-        there = pixels / 4 ** (level + 1)
-        lowest = level == len(features) - 1
-        total += there * (1 if lowest else 2) * number * 2 * 9 * width**2
-        if not lowest:
-            # Down, each pixel below looks at 2 x 2; up, each gets one of four kernels.
-            total += there / 4 * 4 * width * features[level + 1]
-            total += there * width * features[level + 1]
-    return total
-
-
-@pytest.mark.parametrize("stabilised", [True, False])
-@pytest.mark.parametrize(("features", "blocks"), [*SIZES, (UNET.features, UNET.blocks)])
-def test_a_u_net_has_the_parameters_and_operations_of_its_sizes(
-    features, blocks, stabilised
-):
-    model = build(UNetConfig(features, blocks, stabilised=stabilised))
-    assert trainable(model) == u_net_parameters(features, blocks)
-    assert model.non_trainable_weights == []
-    assert count_macs(model, (64, 96)) == u_net_macs(features, blocks, 64 * 96)
-
-
-def test_the_u_net_that_ships_is_one_of_the_models():
-    assert CONFIGS["UNET"] == UNET == UNetConfig()
-    assert UNET.stabilised
-
-
-def test_a_u_net_is_told_the_counts_and_a_blind_one_is_not():
-    told, blind = (build(UNetConfig((4,), (1,), stabilised=s)) for s in (True, False))
-    assert [each.shape for each in told.inputs] == [(None, None, None, 1), (None,)]
-    assert [each.shape for each in blind.inputs] == [(None, None, None, 1)]
-
-
-@pytest.mark.parametrize("stabilised", [True, False])
-def test_a_new_u_net_is_the_identity(stabilised, rng):
-    model = build(UNetConfig((4, 6), (1, 1), stabilised=stabilised))
-    images = rng.uniform(size=(2, 16, 32, 1)).astype(np.float32)
-    output = model(inputs_of(model, images, [30, 3000]))
-    np.testing.assert_allclose(output, images, atol=1e-5)
-
-
-@pytest.mark.parametrize("stabilised", [True, False])
-@pytest.mark.parametrize(("features", "blocks"), SIZES)
-def test_a_u_nets_output_has_the_shape_of_its_input(features, blocks, stabilised, rng):
-    model = awake(UNetConfig(features, blocks, stabilised=stabilised))
-    images = rng.uniform(size=(2, 16, 48, 1))
-    output = np.asarray(model(inputs_of(model, images, [30, 300])))
-    assert output.shape == images.shape
-    assert np.isfinite(output).all()
-    assert np.abs(output - images).max() > 1e-3
-
-
-def test_a_u_nets_output_depends_on_the_counts(rng):
-    """Those of an image change this image only."""
-    model = awake(UNetConfig((4, 6), (1, 1)))
-    images = rng.uniform(size=(2, 16, 16, 1))
-    few, more = (np.asarray(model(inputs_of(model, images, [n, 100]))) for n in (30, 60))
-    assert np.abs(few[0] - more[0]).max() > 1e-3
-    np.testing.assert_allclose(few[1], more[1], atol=1e-6)
-
-
-def test_a_u_net_sees_the_counts_and_not_what_1_stands_for(rng):
-    """Half of the image at the double of the counts is the same image."""
-    model = awake(UNetConfig((4, 6), (1, 1)))
-    images = rng.uniform(size=(2, 16, 16, 1))
-    output, half = (
-        np.asarray(model(inputs_of(model, images / n, np.array([50, 400]) * n)))
-        for n in (1, 2)
-    )
-    np.testing.assert_allclose(2 * half, output, rtol=1e-4, atol=1e-5)
-
-
-def test_a_u_net_joins_each_stride_with_itself():
-    """What went down meets what comes up, of the same sides and channels."""
-    model = build(UNetConfig((4, 6, 8), (1, 1, 1), stabilised=False))
-    sums = [
-        [branch.shape[-1] for branch in each.input] for each in of_kind(model, layers.Add)
-    ]
-    # A block at each stride down, then a sum of both branches and a block at each one up.
-    assert sums == [[4, 4], [6, 6], [8, 8], [6, 6], [6, 6], [4, 4], [4, 4]]
-    strides = [conv.strides for conv in of_kind(model, layers.Conv2D)]
-    assert strides.count((2, 2)) == 2
-    assert len(of_kind(model, layers.Conv2DTranspose)) == 2
-
-
-@pytest.mark.parametrize("stabilised", [True, False])
-def test_a_saved_or_folded_u_net_predicts_the_same(stabilised, tmp_path, rng):
-    model = awake(UNetConfig((4, 6), (1, 1), stabilised=stabilised))
-    inputs = inputs_of(model, rng.uniform(size=(2, 16, 32, 1)), [30, 300])
-    model.save(tmp_path / "unet.keras")
-    loaded = keras.models.load_model(tmp_path / "unet.keras", safe_mode=True)
-    np.testing.assert_array_equal(loaded(inputs), model(inputs))
-    np.testing.assert_array_equal(fold_batch_norms(model)(inputs), model(inputs))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{}, {"image_pooling": True, "upsampling": "bilinear"}], ids=str
@@ -662,26 +621,42 @@ def test_a_saved_network_predicts_the_same(change, tmp_path, rng):
     np.testing.assert_array_equal(predict(loaded, images), predict(model, images))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["once", "twice", "between"])
-def test_folding_normalisations_does_not_change_predictions(place, rng):
-    model = settle(build(replace(TINY, batch_norm=place)), rng)
-    folded = fold_batch_norms(model)
-    images = rng.uniform(size=(1, 32, 48, 1))
-    expected = predict(model, images)
-    tolerance = 1e-4 * np.abs(expected).max()
-    assert np.ptp(expected) > 100 * tolerance
-    np.testing.assert_allclose(predict(folded, images), expected, rtol=0, atol=tolerance)
-    # In "twice", ASPP normalises its rate branches after an activation and the last
-    # branch after a sum; there is no convolution to fold these into.
-    left = len(TINY.aspp_rates) + 1 if place == "twice" else 0
-    assert len(of_kind(folded, layers.BatchNormalization)) == left
-    assert count_macs(folded) == count_macs(model)
-
-
 @pytest.mark.parametrize(
-    ("features", "blocks"), [((8, 8), (1,)), ((), ()), ((4,) * 5, (1,) * 5)]
+    ("sizes", "message"),
+    [
+        ({"first_features": 0}, "features and rates must be at least 1"),
+        ({"aspp_rates": (6, 0)}, "features and rates must be at least 1"),
+        (
+            {"entry_features": (128, 128, 256)},
+            r"entry_features must be 4 numbers, got \(128",
+        ),
+        ({"decoder_features": ()}, r"decoder_features must be 3 numbers, got \(\)"),
+        ({"middle_blocks": -1}, "middle_blocks must not be negative, got -1"),
+        ({"batch_norm_decay": 1.0}, "batch_norm_decay must be at least 0 and below 1"),
+        (
+            {"batch_norm": "thrice"},
+            "batch_norm must be one of twice, once, between, got 'th",
+        ),
+        ({"upsampling": "nearest"}, "upsampling must be one of transposed, bilinear"),
+        ({"activation": "gelu"}, "activation must be one of relu6, relu, got 'gelu'"),
+        ({"output": "tanh"}, "output must be one of relu6, linear, got 'tanh'"),
+    ],
+    ids=str,
 )
-def test_u_nets_of_impossible_strides_are_refused(features, blocks):
-    with pytest.raises(ValueError, match="features and blocks must be of the same length"):
-        UNetConfig(features, blocks)
+def test_impossible_sizes_and_unknown_variants_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        Ede2019Config(**sizes)
+
+
+@pytest.mark.parametrize("low", [(8, 15), (8, 17)])
+def test_unequal_high_and_low_level_features_need_their_switch(low):
+    """Section 2.4: as many of both enter the decoder."""
+    sizes = {"entry_features": (*low, 16, 24)}
+    with pytest.raises(ValueError, match=f"must be {sum(low)}, .*set unequal_features"):
+        replace(TINY, **sizes)
+    model = build(replace(TINY, **sizes, unequal_features=True))
+    joined = [
+        sum(branch.shape[-1] for branch in layer.input)
+        for layer in of_kind(model, layers.Concatenate)
+    ]
+    assert joined[1:] == [24 + low[1], 24 + low[0]]
