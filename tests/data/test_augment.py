@@ -150,8 +150,9 @@ def test_a_constant_crop_and_one_without_electrons_make_finite_pairs(value):
 @pytest.mark.parametrize("image", [np.full((40, 40), 7.0), np.eye(40)])
 def test_without_any_change_a_crop_is_only_exposed(image):
     """Its truth is the image itself, in units of the brightest noisy pixel."""
-    never = dict.fromkeys(("inverted", "blurred", "partial", "grained", "misjudged"), 0)
-    nothing = Augmentation(gamma=0, **never)
+    nothing = Augmentation(
+        gamma=0, inverted=0, blurred=0, partial=0, grained=0, misjudged=0
+    )
     pair = augmented(image.astype("f4"), 40, 100.0, nothing, np.random.default_rng(0))
     unit = image if image.min() < image.max() else np.full_like(image, 0.5)
     np.testing.assert_allclose(pair.clean / pair.gain, 100 * unit, rtol=1e-5)
