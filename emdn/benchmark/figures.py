@@ -224,35 +224,35 @@ def _examples(
     numbers = telling_instances(rows, dose_range, first, rivals=filters or others)
     methods = _denoisers(names, dose_range)
     of_first = rows[(rows["dose_range"] == dose_range) & (rows["method"] == first)]
-    of_first = of_first.set_index("instance")
+    by_number = {row.instance: row for row in of_first.itertuples()}
     instances = {}
     for rank, number in numbers.items():
         instance = make_instance(scored, dose_range, number)
-        _require_as_scored(instance, of_first.loc[number], number, scored, methods[first])
+        _require_as_scored(instance, by_number[number], number, scored, methods[first])
         instances[f"{rank}, no. {number}"] = instance
     return show_examples(instances, methods)
 
 
 def _require_as_scored(
     instance: Instance,
-    row: pd.Series,
+    row: Any,  # of the fields of a Row
     number: int,
     scored: BenchmarkConfig,
     denoise: Denoise,
 ) -> None:
     """Require that an instance and the method's result are as they were scored."""
-    same = math.isclose(instance.scale, row["scale"], rel_tol=SCALE_TOLERANCE)
-    place = f"instance {number} of the {row['dose_range']} dose range"
-    if instance.entry.file != row["file"] or not same:
+    same = math.isclose(instance.scale, row.scale, rel_tol=SCALE_TOLERANCE)
+    place = f"instance {number} of the {row.dose_range} dose range"
+    if instance.entry.file != row.file or not same:
         raise ValueError(
             f"{scored.folder}: {place} is of {instance.entry.file}, but what was scored is "
-            f"of {row['file']}; choose the folder that the benchmark had"
+            f"of {row.file}; choose the folder that the benchmark had"
         )
     denoised = np.asarray(denoise(instance.noisy.copy(), instance.gain))
     error = mse(instance.clean, np.clip(denoised, 0, 1))
-    if not math.isclose(error, row["mse"], rel_tol=SCORE_TOLERANCE):
+    if not math.isclose(error, row.mse, rel_tol=SCORE_TOLERANCE):
         raise ValueError(
-            f"{row['method']} has an MSE of {error:.3g} on {place}, but {row['mse']:.3g} "
+            f"{row.method} has an MSE of {error:.3g} on {place}, but {row.mse:.3g} "
             "was scored: weights or code are others now; score again"
         )
 

@@ -10,6 +10,7 @@ colour in all of them.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from textwrap import fill, shorten
 from typing import Any, Literal
 from zlib import crc32
@@ -122,7 +123,9 @@ def plot_score_distributions(
         legend = ["densities multiplied by"]
         by_dose = finite.groupby("dose_range", sort=False)
         for axes, (dose_range, scored) in zip(panels, by_dose, strict=True):
-            samples = dict(iter(scored.groupby("method", sort=False)[score]))
+            samples = {
+                str(name): own for name, own in scored.groupby("method", sort=False)[score]
+            }
             even = [name for name in samples if np.ptp(samples[name]) == 0]
             for name in even:
                 del samples[name]  # a single score has no density
@@ -168,8 +171,11 @@ def plot_error_against_dose(
         axes.set(xscale="log", yscale="log", ylabel=SCORE_LABELS["mse"])
         axes.set_xlabel("dose (counts per pixel)")
         axes.set_title(f"medians; the band spans the quartiles of {label_of(names[0])}")
-        for (_, name), scored in finite.groupby(["dose_range", "method"], sort=False):
-            dose, (low, middle, high) = _binned(scored)
+        for dose_range, name in product(finite["dose_range"].unique(), names):
+            own = (finite["dose_range"] == dose_range) & (finite["method"] == name)
+            if not own.any():
+                continue
+            dose, (low, middle, high) = _binned(finite[own])
             axes.plot(dose, middle, marker="o", markersize=2.5, **styles[name])
             if name == names[0]:
                 colour = styles[name]["color"]
@@ -310,7 +316,7 @@ def leading_methods(rows: pd.DataFrame, most: int = MOST_LINES) -> list[str]:
     finite = rows["mse"].where(np.isfinite(rows["mse"]))
     means = finite.groupby([rows["method"], rows["dose_range"]]).mean()
     # A method without any finite score comes last.
-    logarithms = np.log(means.clip(lower=SMALLEST_ERROR)).fillna(np.inf)
+    logarithms = means.clip(lower=SMALLEST_ERROR).map(np.log).fillna(np.inf)
     ranked = logarithms.groupby("method").mean().sort_values(kind="stable").index
     best = {family_of(name): name for name in reversed(ranked)}
     if NETWORK in ranked:
@@ -385,10 +391,11 @@ def _finite(
     finite = np.isfinite(chosen[score])
     if not finite.any():
         raise ValueError(f"rows must hold finite scores {score!r}, got none")
-    lost = chosen[~finite].groupby(["method", "dose_range"], sort=False).size()
+    lost = chosen[~finite]
+    counts = Counter(zip(lost["method"], lost["dose_range"], strict=True))
     notes = [
         f"{number} scores of {label_of(name)} ({dose_range} dose) that are not finite"
-        for (name, dose_range), number in lost.items()
+        for (name, dose_range), number in counts.items()
     ]
     return chosen[finite], notes
 

@@ -39,14 +39,8 @@ from emdn.files import write_or_compare
 from emdn.metrics import mse, ssim
 from emdn.weights import shipped_hashes
 
-LIBRARIES = (
-    "emdn",
-    "tensorflow",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "opencv-python-headless",
-)
+LIBRARIES = ("emdn", "tensorflow", "numpy", "scipy", "scikit-image")
+LIBRARIES += ("opencv-python-headless",)
 FRUITLESS_STARTS = 3  # of workers that are killed before they have computed anything
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SUBMITTED = 256  # instances handed out to a cluster at a time

@@ -10,7 +10,7 @@ than others, means over sources count all sources alike.
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -163,7 +163,7 @@ def markdown_table(summary: pd.DataFrame) -> str:
     doses = summary.index.unique("dose_range")
     titles = [f"{dose} dose, {title}" for dose in doses for title in columns]
     text = [f"| method | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
-    lines = dict(summary.iterrows())
+    lines: dict[Any, pd.Series] = dict(summary.iterrows())
     for group, method in dict.fromkeys((group, method) for _, group, method in lines):
         cells = [
             _cell(lines.get((dose, group, method)), *column)
@@ -210,23 +210,22 @@ def latex_table(summary: pd.DataFrame, *, paper: bool = False) -> str:
     """
     suffix = "_paper" if paper else ""
     order = summary.reset_index().drop_duplicates(["group", "method"])
-    wide = summary.unstack("dose_range").swaplevel(axis=1)
-    wide = wide.reindex(pd.MultiIndex.from_frame(order[["group", "method"]]))
+    keys = list(zip(order["group"], order["method"], strict=True))
+    wide = summary.unstack("dose_range").reindex(pd.MultiIndex.from_tuples(keys))
     columns = {}
     for dose in summary.index.unique("dose_range"):
         for score, title in (("mse", r"MSE ($\times 10^{-3}$)"), ("ssim", "SSIM")):
             factor, name = (1e3 if score == "mse" else 1), score + suffix
             top = (f"{dose.capitalize()} dose", title)
-            columns[*top, "Mean"] = factor * wide[dose, name]
-            columns[*top, "Std"] = factor * wide[dose, f"{name}_deviation"]
+            columns[*top, "Mean"] = factor * wide[name, dose]
+            columns[*top, "Std"] = factor * wide[f"{name}_deviation", dose]
             if not paper:
-                columns[*top, "Sources"] = factor * wide[dose, f"{score}_sources"]
+                columns[*top, "Sources"] = factor * wide[f"{score}_sources", dose]
     table = pd.DataFrame(columns)
-    table.index = table.index.set_levels(
-        [label_of(name) for name in table.index.levels[1]], level="method"
-    ).rename([None, None])
-    if set(table.index.get_level_values(0)) == {""}:
-        table = table.droplevel(0)
+    labels = [(group, label_of(method)) for group, method in keys]
+    if not any(group for group, _ in keys):
+        labels = [(label,) for _, label in labels]
+    table.index = pd.MultiIndex.from_tuples(labels)
     style = table.style.apply(_bold_best, axis=None).format("{:.3f}", na_rep="")
     return style.format_index(escape="latex").to_latex(
         hrules=True, multicol_align="c", multirow_align="naive"
@@ -236,10 +235,9 @@ def latex_table(summary: pd.DataFrame, *, paper: bool = False) -> str:
 def _bold_best(table: pd.DataFrame) -> NDArray[np.str_]:
     """Return the style of each cell: the best mean of a column, in its group, is bold."""
     best = pd.DataFrame(False, table.index, table.columns)
-    group = (
-        table.index.get_level_values(0) if table.index.nlevels > 1 else [""] * len(table)
-    )
-    for column in table:
+    group = [key[0] if len(key) > 1 else "" for key in table.index]
+    columns: list[Any] = list(table)
+    for column in columns:
         if column[-1] != "Std":
             choice = "min" if column[1].startswith("MSE") else "max"
             best[column] = table[column] == table[column].groupby(group).transform(choice)

@@ -257,7 +257,7 @@ def test_the_command_draws_what_it_is_asked_to(results, folder, tmp_path, monkey
     assert result.exit_code == 0, result.output
     written = [tmp_path / f"{name}.svg" for name in NAMES[1:6]]
     assert sorted(tmp_path.iterdir()) == written
-    assert [*map(str, written)] == result.output.splitlines()
+    assert [*map(str, written)] == result.stdout.splitlines()
 
 
 def test_the_command_says_what_is_wrong(results, folder, tmp_path):

@@ -256,14 +256,14 @@ def instances(micrograph, rng):
     }
 
 
-METHODS = {
+TWO_METHODS = {
     "halved": lambda noisy, _: noisy / 2,
     "bright": lambda noisy, gain: noisy + 1 / gain,
 }
 
 
 def test_examples_are_rows_of_noisy_denoised_and_clean_images(instances):
-    figure = show_examples(instances, METHODS)
+    figure = show_examples(instances, TWO_METHODS)
     grid = np.reshape(figure.axes, (2, 4))
     for line, (name, instance) in zip(grid, instances.items(), strict=True):
         assert line[0].get_ylabel().startswith(f"{name}\nTEM of something")
@@ -283,7 +283,7 @@ def test_examples_are_rows_of_noisy_denoised_and_clean_images(instances):
 
 
 def test_a_row_of_examples_has_one_grey_scale(instances):
-    for line in np.reshape(show_examples(instances, METHODS).axes, (2, 4)):
+    for line in np.reshape(show_examples(instances, TWO_METHODS).axes, (2, 4)):
         limits = {axes.images[0].get_clim() for axes in line}
         limits |= {axes.child_axes[0].images[0].get_clim() for axes in line}
         assert len(limits) == 1
@@ -301,14 +301,14 @@ def test_methods_cannot_spoil_the_image_that_others_get(instances):
         noisy *= 0
         return noisy
 
-    figure = show_examples(instances, {"spoil": spoil, **METHODS})
+    figure = show_examples(instances, {"spoil": spoil, **TWO_METHODS})
     np.testing.assert_allclose(
         figure.axes[2].images[0].get_array(), instances["first"].noisy / 2
     )
 
 
 def test_spectra_scale_with_the_square_and_are_relative_to_the_truth(instances):
-    figure = plot_mean_spectra(list(instances.values()), METHODS)
+    figure = plot_mean_spectra(list(instances.values()), TWO_METHODS)
     names = ["noisy", "halved", "bright", "truth"]
     images, errors, ratios = (
         dict(zip(names, axes.lines, strict=True)) for axes in figure.axes
@@ -386,8 +386,8 @@ def test_figures_can_be_drawn(rows, instances, maps, tmp_path):
         [
             plot_score_distributions(rows),
             plot_error_against_dose(rows),
-            plot_mean_spectra(list(instances.values()), METHODS),
-            show_examples(instances, METHODS),
+            plot_mean_spectra(list(instances.values()), TWO_METHODS),
+            show_examples(instances, TWO_METHODS),
             show_error_maps(maps),
         ]
     ):
@@ -406,9 +406,9 @@ def test_unfit_arguments_are_refused(rows, instances):
     with pytest.raises(ValueError, match="two different scores at low dose"):
         plot_score_distributions(pd.DataFrame([make_row("low", 0, "emdn", 0.1)]))
     with pytest.raises(ValueError, match="at least one instance"):
-        show_examples({}, METHODS)
+        show_examples({}, TWO_METHODS)
     with pytest.raises(ValueError, match="at least one instance"):
-        plot_mean_spectra([], METHODS)
+        plot_mean_spectra([], TWO_METHODS)
     with pytest.raises(ValueError, match="at least one map"):
         show_error_maps({})
     with pytest.raises(ValueError, match="broken must be finite"):
