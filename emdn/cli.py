@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -275,8 +275,8 @@ def benchmark(
         from emdn.benchmark.tables import latex_table, markdown_table, summarise
 
     try:
-        given = {"instances": instances, "crop": crop, "seed": seed}
-        given = {name: value for name, value in given.items() if value is not None}
+        settings = {"instances": instances, "crop": crop, "seed": seed}
+        given: Any = {name: value for name, value in settings.items() if value is not None}
         config = BenchmarkConfig(folder, split, **given)
         sys.path.append(str(Path.cwd()))  # where functions of one's own may be
         chosen = choose(_names(methods), with_peers=peers, own=method or ())
