@@ -39,7 +39,7 @@ SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs le
 MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
-COST_OF_TEXTURE = 6.0  # and to believe in fine structure that is in all blocks
+COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_READOUT = 20.0  # and in white noise beside the correlated noise
 FINE_STRUCTURE = 0.05  # deviation of structure as fine as pixels, relative to the mean
 SIGNIFICANT = 3.0  # standard errors
@@ -70,7 +70,7 @@ class Detector:
         Standard deviation of the electronics' noise, in electrons. It is white.
     correlation : (float, float)
         Correlation of the shot noise of neighbours in a row and of neighbours in a column,
-        each in [0, 0.75]. An isotropic point spread, a Gaussian, causes what both have in
+        each in [0, 0.8]. An isotropic point spread, a Gaussian, causes what both have in
         common: (0.45, 0.45) is a scintillator's with a deviation of 0.6 pixels. A memory,
         of an amplifier that passes on a share of each pixel's signal to the next, causes
         what one has more than the other: (0.4, 0) is a slow amplifier's along rows.
@@ -96,8 +96,8 @@ class Detector:
             raise ValueError(f"offset must be finite, got {self.offset}")
         if not 0 <= self.readout < np.inf:
             raise ValueError(f"readout must be 0 electrons or more, got {self.readout}")
-        if not all(0 <= each <= 0.75 for each in self.correlation):
-            raise ValueError(f"correlation must be in [0, 0.75], got {self.correlation}")
+        if not all(0 <= each <= 0.8 for each in self.correlation):
+            raise ValueError(f"correlation must be in [0, 0.8], got {self.correlation}")
 
     def apply(self, electrons: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the image that the detector records.
@@ -158,7 +158,7 @@ def spread_of(correlation: tuple[float, float]) -> tuple[float, float]:
     Parameters
     ----------
     correlation : (float, float)
-        Of neighbours in a row and in a column, each in [0, 0.75].
+        Of neighbours in a row and in a column, each in [0, 0.8].
 
     Returns
     -------
@@ -303,9 +303,12 @@ def _sound_blocks(image: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | N
     pixels = pixels[pixels.reshape(-1, SIDE**2).std(1) > 0]
     if len(pixels) < FEWEST_BLOCKS:
         return None
+    pixels = pixels[~_with_constants(pixels, pixels.min())]
+    if len(pixels) < FEWEST_BLOCKS:
+        return None
     levels, pixels_at = np.unique(pixels, return_counts=True)
     step = _level_distance(levels)
-    pixels = _without_constants(pixels, levels, pixels_at, step)
+    pixels = pixels[~_clipped(pixels, levels, pixels_at, step)]
     if len(pixels) < FEWEST_BLOCKS:
         return None
     mean = pixels.mean((1, 2))
@@ -332,36 +335,54 @@ def _level_distance(levels: Floats) -> float:
     return float(step) if errors.max() < STEADY * step else 0.0
 
 
-def _without_constants(
-    pixels: Floats, levels: Floats, pixels_at: NDArray[np.int_], step: float
-) -> Floats:
-    """Leave out blocks with clipped pixels, or with a row or column of equal pixels.
+def _with_constants(pixels: Floats, ground: float) -> NDArray[np.bool_]:
+    """Say which blocks have a row or column of equal pixels above the ground.
 
-    The latter come from bars and borders. Where electrons are sparse most pixels have
-    none and are neither: chance alone, by the Poisson distribution, makes them equal.
+    Bars and borders have such pixels, and chance alone hardly ever makes them.
     """
-    bright, dark = _clipped(pixels_at[::-1]), _clipped(pixels_at)
-    sparse = False
-    if dark and step > 0:
-        expected = np.exp(-(pixels.mean((1, 2)) - levels[0]) / step).mean()
-        sparse = (pixels <= levels[dark - 1]).mean() < 1.3 * expected
-    ground = levels[0] if sparse else -np.inf
-    even_rows = (pixels.max(2) == pixels.min(2)) & (pixels[:, :, 0] > ground)
-    even_columns = (pixels.max(1) == pixels.min(1)) & (pixels[:, 0, :] > ground)
-    faulty = even_rows.any(1) | even_columns.any(1)
-    if bright:
-        faulty |= (pixels >= levels[-bright]).any((1, 2))
-    if dark and not sparse:
-        faulty |= (pixels <= levels[dark - 1]).any((1, 2))
-    return pixels[~faulty]
+    rows = (pixels.max(2) == pixels.min(2)) & (pixels[:, :, 0] > ground)
+    columns = (pixels.max(1) == pixels.min(1)) & (pixels[:, 0, :] > ground)
+    return rows.any(1) | columns.any(1)
 
 
-def _clipped(pixels_at: NDArray[np.int_]) -> int:
-    """Return how many levels at the start have far more pixels than the next one."""
-    count = 0
-    while count < len(pixels_at) - 1 and pixels_at[count] > 8 + 2 * pixels_at[count + 1]:
-        count += 1
-    return count
+def _clipped(
+    pixels: Floats, levels: Floats, pixels_at: NDArray[np.int_], step: float
+) -> NDArray[np.bool_]:
+    """Say which blocks a clipped level distorts, at either end.
+
+    Of blocks near a clipped level those without a clipped pixel are the less noisy ones,
+    so no block there is believed. Where electrons are sparse most pixels have none, as
+    the Poisson distribution says; they are not clipped.
+    """
+    distorted = np.zeros(len(pixels), bool)
+    if _piled_up(pixels_at[::-1]):
+        distorted |= _near(-pixels, -levels[-1])
+    if _piled_up(pixels_at):
+        empty = np.exp(-(pixels.mean((1, 2)) - levels[0]) / step).mean() if step else 0.0
+        if (pixels == levels[0]).mean() > 1.3 * empty:
+            distorted |= _near(pixels, levels[0])
+            distorted |= _with_constants(pixels, -np.inf)
+    return distorted
+
+
+def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
+    """Say which blocks a lowest level clips, or may have spared by chance alone.
+
+    Noise that is clipped comes close to the level; the bright side of a border does not.
+    """
+    at = pixels == level
+    touched = at.any((1, 2))
+    gap = np.where(at, np.inf, pixels).min((1, 2)) - level
+    noise = touched & (gap < 0.5 * pixels.std((1, 2)))
+    if not noise.any():
+        return touched
+    mean = pixels.mean((1, 2))
+    return touched | (mean < np.quantile(mean[noise], 0.98))
+
+
+def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
+    """Say whether the first level has far more pixels than the next one."""
+    return bool(pixels_at[0] > 8 + 2 * pixels_at[1])
 
 
 class _Transfer(NamedTuple):
@@ -378,7 +399,7 @@ class _Transfer(NamedTuple):
 def _solve(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Return the weighted least squares, and the inverse of their normal matrix."""
     weighted = (design * weight[:, np.newaxis]).T
-    inverse = np.linalg.inv(weighted @ design)
+    inverse = np.linalg.pinv(weighted @ design, hermitian=True)  # one level: no slope
     return inverse @ (weighted @ values), inverse
 
 
@@ -386,8 +407,6 @@ def _photon_transfer(blocks: _Blocks) -> _Transfer:
     """Weigh the blocks by their smoothness, and fit lines of energy over mean."""
     x = blocks.mean - blocks.mean.mean()
     design = np.stack([np.ones_like(x), x], axis=1)
-    if np.ptp(x) == 0:
-        x[0] = 1e-9
     halves = [~ODD, ODD]
     energy = [blocks.energy[:, NOT_SLOW & half].mean(1) for half in halves]
     spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in halves]
@@ -425,6 +444,7 @@ class _Shape(NamedTuple):
     correlation_error: float
     parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
     energy: Floats  # (64,), of all parts as they are
+    level: float  # of the noise
     readout: float  # energy of white noise beside correlated noise
 
 
@@ -455,6 +475,7 @@ def _noise_shape(transfer: _Transfer, only_white: bool = False) -> _Shape:
         float(np.hypot(deviation, 0.02)),
         parts,
         choice.amounts @ parts,
+        float(choice.amounts[0]),
         float(readout),
     )
 
@@ -512,10 +533,10 @@ def _misfit_of_levels(parts: Floats, transfer: _Transfer) -> tuple[Floats, Float
     misfit : (G,) array
         The deviance; infinite where an amount would be negative.
     """
-    level = np.maximum(transfer.level[FAST], 1e-300)
-    parts = parts[:, :, FAST] / level.mean()
-    level = level / level.mean()
-    error = np.median(transfer.level_error[FAST] / transfer.level[FAST])
+    level = transfer.level[FAST] / np.median(np.abs(transfer.level[FAST]))
+    level = np.maximum(level, 0.01)
+    parts = parts[:, :, FAST]
+    error = np.median(transfer.level_error[FAST] / np.abs(transfer.level[FAST]))
     certainty = 2 / (error**2 + MODEL_ERROR**2)
     model = np.broadcast_to(level, (len(parts), level.size))
     amounts = np.zeros(parts.shape[:2])
@@ -530,6 +551,7 @@ def _misfit_of_levels(parts: Floats, transfer: _Transfer) -> tuple[Floats, Float
         model = np.maximum(model, 0.03 * level)
     ratio = level / model
     misfit = certainty * (ratio - 1 - np.log(ratio)).sum(1)
+    amounts *= np.median(np.abs(transfer.level[FAST]))
     return amounts, np.where((amounts < 0).any(1), np.inf, misfit)
 
 
@@ -586,7 +608,7 @@ def _line(blocks: _Blocks, transfer: _Transfer, shape: _Shape) -> _Line:
         spreads.append(np.sqrt(2 * ((share * shape.energy[cells]) ** 2).sum()))
     energy, spread = np.stack(values), np.array(spreads)[:, np.newaxis]
     design, weight = transfer.design, transfer.weight
-    spread = spread / max(float((transfer.weight * energy).sum() / 2), 1e-300)
+    spread = spread / max(shape.level, 1e-9 * float(shape.energy.mean()))
     both = np.concatenate([design, design])
     for _ in range(3):
         kept = weight.ravel()
@@ -760,28 +782,34 @@ def _camera(
     level = line.level
     slope, slope_error = line.slope, float(np.sqrt(line.covariance[1, 1]))
     darkest = float(np.quantile(blocks.mean, 0.01))
-    dark = min(0.0, darkest + SIGNIFICANT * np.sqrt(level)) if offset is None else offset
+    dark = 0.0 if offset is None else offset
+    below = darkest + SIGNIFICANT / SIDE * np.sqrt(max(line.at(darkest)[0], 0.0)) < dark
+    if offset is None and below:  # even without electrons no level is so far below 0
+        dark = darkest
     rest, rest_error = line.at(dark)  # variance that electrons do not explain
     rest_error = float(np.hypot(rest_error, LINE_ERROR * level))
-    inverted = (
-        offset is None
-        and slope < -SIGNIFICANT * slope_error
-        and line.centre - level / slope > np.quantile(blocks.mean, 0.99)
-    )
+    steep = abs(slope) > SIGNIFICANT * slope_error
+    zero_level = line.centre - level / slope if steep else 0.0
+    measured = offset is None and steep
+    if slope < 0:
+        measured &= zero_level > np.quantile(blocks.mean, 0.99)
+    else:
+        measured &= below or rest < -SIGNIFICANT * rest_error
     readout_error: float | None = None
     offset_error: float | None = None
     gain, gain_error, variance = slope, slope_error, shape.readout
-    if inverted or (offset is None and rest < -SIGNIFICANT * rest_error):
-        dark = line.centre - level / slope
+    if measured:
+        dark = zero_level
         zero = np.array([1 / slope, -level / slope**2])
         offset_error = float(np.sqrt(zero @ line.covariance @ zero))
     elif rest > SIGNIFICANT * rest_error:
         least = max(slope_error, 0.02 * level / (line.centre - dark))
         gain = max(slope, least)
         variance += max(level - gain * (line.centre - dark), 0.0)
-        readout_error = rest_error / (2 * np.sqrt(variance) * gain)
+        readout_error = rest_error / (2 * np.sqrt(max(variance, rest_error)) * gain)
     else:
-        gain, gain_error = line.through(dark)
+        gain, gain_error = line.through(dark)  # which stands and falls with `dark`
+        gain_error = np.hypot(gain_error, rest_error / (line.centre - dark))
         readout_error = np.sqrt(max(rest, 0.0) + rest_error) / gain
     detector = Detector(
         float(gain), float(dark), float(np.sqrt(variance) / abs(gain)), shape.correlation
