@@ -14,10 +14,10 @@ coefficients say how smooth a block is and the other half is measured, so that n
 blocks can favour those in which the noise is low by chance.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,7 +70,7 @@ class Detector:
         Standard deviation of the electronics' noise, in electrons. It is white.
     correlation : (float, float)
         Correlation of the shot noise of neighbours in a row and of neighbours in a column,
-        each in [0, 0.8]. An isotropic point spread, a Gaussian, causes what both have in
+        each in [0, 0.9]. An isotropic point spread, a Gaussian, causes what both have in
         common: (0.45, 0.45) is a scintillator's with a deviation of 0.6 pixels. A memory,
         of an amplifier that passes on a share of each pixel's signal to the next, causes
         what one has more than the other: (0.4, 0) is a slow amplifier's along rows.
@@ -96,8 +96,8 @@ class Detector:
             raise ValueError(f"offset must be finite, got {self.offset}")
         if not 0 <= self.readout < np.inf:
             raise ValueError(f"readout must be 0 electrons or more, got {self.readout}")
-        if not all(0 <= each <= 0.8 for each in self.correlation):
-            raise ValueError(f"correlation must be in [0, 0.8], got {self.correlation}")
+        if not all(0 <= each <= 0.9 for each in self.correlation):
+            raise ValueError(f"correlation must be in [0, 0.9], got {self.correlation}")
 
     def apply(self, electrons: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the image that the detector records.
@@ -158,7 +158,7 @@ def spread_of(correlation: tuple[float, float]) -> tuple[float, float]:
     Parameters
     ----------
     correlation : (float, float)
-        Of neighbours in a row and in a column, each in [0, 0.8].
+        Of neighbours in a row and in a column, each in [0, 0.9].
 
     Returns
     -------
@@ -177,16 +177,20 @@ def spread_of(correlation: tuple[float, float]) -> tuple[float, float]:
     common, larger = min(correlation), max(correlation)
     width = 0.0
     if common > 1e-6:
-        width = float(brentq(lambda w: _neighbours(_gaussian(w)) - common, 0.1, 2.0))
+        width = _root(lambda w: _neighbours(_gaussian(w)) - common, 0.1, 2.0)
     memory = 0.0
     if larger > common + 1e-6:
         spread = _gaussian(width)
-        memory = float(
-            brentq(
-                lambda m: _neighbours(np.convolve(spread, _memory(m))) - larger, 0.0, 0.97
-            )
+        memory = _root(
+            lambda m: _neighbours(np.convolve(spread, _memory(m))) - larger, 0.0, 0.97
         )
     return width, memory if correlation[0] >= correlation[1] else -memory
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function is zero between two values."""
+    root: Any = brentq(function, low, high)
+    return float(root)
 
 
 def _gaussian(width: float) -> Floats:
@@ -229,13 +233,12 @@ def _neighbours(kernel: Floats) -> float:
 
 # ----------------------------------------------------------------- the cosine transform
 
-COSINES: Floats = dct(np.eye(SIDE), norm="ortho", axis=0)
+COSINES: Any = dct(np.eye(SIDE), norm="ortho", axis=0)
 TRANSFORM = np.kron(COSINES, COSINES)  # of a block as a row of 64 pixels
 V, U = (each.ravel() for each in np.indices((SIDE, SIDE)))  # frequencies down and along
 ODD = (U + V) % 2 == 1
 NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
 FAST = np.maximum(U, V) >= SIDE - 3  # those that are measured: most structure is slower
-FASTEST = ((np.sin(np.pi * U / 16) * np.sin(np.pi * V / 16)) ** 4) * 1.0
 DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
 
 
@@ -253,26 +256,29 @@ def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]
     return np.outer(*axes).ravel(), (_neighbours(along), _neighbours(down))
 
 
-class _Grid(NamedTuple):
-    """Spectra of correlated noise, of which the first is white."""
-
-    spread: Floats  # (G, 2): width in pixels, memory
-    spectra: Floats  # (G, 64)
-    coarse: NDArray[np.bool_]  # (G,): those that are tried first
-
-
 @cache
-def _grid() -> _Grid:
-    """Return the spectra that are looked for; about 0.03 apart in correlation."""
-    widths = [0.0, *np.arange(0.2, WIDEST + 0.01, 0.04)]
-    memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.05)
-    spread = [(w, round(m, 2)) for w in widths for m in memories]
-    spread.sort(key=lambda pair: pair != (0.0, 0.0))
-    wide, far = np.array(spread).T
-    coarse = (np.round(wide / 0.04) % 2 == 1) | (wide == 0)
-    coarse &= np.round(np.abs(far) / 0.05) % 2 == 0
-    spectra = np.stack([_spectrum(float(w), float(m))[0] for w, m in spread])
-    return _Grid(np.array(spread), spectra, coarse)
+def _coarse() -> Floats:
+    """Return (G, 2) widths and memories that are tried first; the first one is white."""
+    widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
+    memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
+    spreads = [(w, m) for w in widths for m in memories if (w, m) != (0.0, 0.0)]
+    return np.array([(0.0, 0.0), *spreads])
+
+
+def _finer(spread: Floats, step: Floats) -> Floats:
+    """Return a spread and its neighbours at a step, after that of white noise."""
+    moves = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    around = spread + moves * step
+    if spread[0] == 0:  # a point spread below 0.2 pixels reaches no neighbour
+        around[:, 0] = np.where(moves[:, 0] > 0, 0.2 + step[0], 0.0)
+    around[:, 0] = np.clip(around[:, 0], 0, WIDEST)
+    around[:, 1] = np.clip(around[:, 1], -MOST_MEMORY, MOST_MEMORY)
+    return np.unique(np.vstack([(0.0, 0.0), around]).round(5), axis=0)
+
+
+def _spectra(spreads: Floats) -> Floats:
+    """Return the (G, 64) spectra of several spreads."""
+    return np.stack([_spectrum(float(w), float(m))[0] for w, m in spreads])
 
 
 @cache
@@ -373,7 +379,7 @@ def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
     at = pixels == level
     touched = at.any((1, 2))
     gap = np.where(at, np.inf, pixels).min((1, 2)) - level
-    noise = touched & (gap < 0.5 * pixels.std((1, 2)))
+    noise = touched & (gap < 0.5 * (np.median(pixels, (1, 2)) - level))
     if not noise.any():
         return touched
     mean = pixels.mean((1, 2))
@@ -388,9 +394,9 @@ def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
 class _Transfer(NamedTuple):
     """Energy of each coefficient over the mean of blocks, where an image is smooth."""
 
-    design: Floats  # (B, 2): 1 and mean less its average
+    design: Floats  # (B, 2): 1, and the mean less the median of the means
     weight: Floats  # (2, B): for the even coefficients and for the odd ones
-    level: Floats  # (64,), energy at the average mean
+    level: Floats  # (64,), energy at the median of the means
     slope: Floats  # (64,)
     level_error: Floats  # (64,)
     slope_error: Floats  # (64,)
@@ -399,18 +405,19 @@ class _Transfer(NamedTuple):
 def _solve(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Return the weighted least squares, and the inverse of their normal matrix."""
     weighted = (design * weight[:, np.newaxis]).T
-    inverse = np.linalg.pinv(weighted @ design, hermitian=True)  # one level: no slope
+    # Of an image of one level there is no slope, and the pseudo-inverse says 0.
+    inverse: Any = np.linalg.pinv(weighted @ design, hermitian=True)
     return inverse @ (weighted @ values), inverse
 
 
 def _photon_transfer(blocks: _Blocks) -> _Transfer:
     """Weigh the blocks by their smoothness, and fit lines of energy over mean."""
-    x = blocks.mean - blocks.mean.mean()
+    x = blocks.mean - np.median(blocks.mean)
     design = np.stack([np.ones_like(x), x], axis=1)
     halves = [~ODD, ODD]
     energy = [blocks.energy[:, NOT_SLOW & half].mean(1) for half in halves]
     spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in halves]
-    floor = 1e-3 * float(blocks.energy.mean())
+    floor = 1e-3 * float(np.median(blocks.energy[:, NOT_SLOW].mean(1)))
     lines = [np.full(len(x), max(np.quantile(each, 0.2), floor)) for each in energy]
     weights = [np.ones(len(x))] * 2
     for _ in range(6):
@@ -453,38 +460,43 @@ def _noise_shape(transfer: _Transfer, only_white: bool = False) -> _Shape:
 
     Twice the negative log-likelihood is least, plus a cost for each thing to believe in.
     """
-    grid = _grid()
-    against_slopes = _misfit_of_slopes(grid.spectra, transfer)
-    fine = np.zeros(1, int)
-    if not only_white:
-        choice = _cheapest(np.flatnonzero(grid.coarse), against_slopes, transfer)
-        near = np.abs(grid.spread - grid.spread[choice.index]) <= (0.09, 0.11)
-        fine = np.union1d(0, np.flatnonzero(near.all(1)))
-    choice = _cheapest(fine, against_slopes, transfer)
-    width, memory = grid.spread[choice.index]
-    correlation = _spectrum(float(width), float(memory))[1]
-    around = np.array([_spectrum(*map(float, grid.spread[i]))[1] for i in fine])
-    likelihood = np.exp(-0.5 * (choice.costs - choice.costs.min()))
-    likelihood /= likelihood.sum()
-    deviation = np.sqrt(likelihood @ (around - correlation) ** 2).max()
-    parts = _parts(choice.kind, grid.spectra[[choice.index]])[0]
-    readout = choice.amounts[1] if choice.kind == "readout" else 0.0
+    tried = _coarse()[:1] if only_white else _coarse()
+    choice = _cheapest(tried, transfer)
+    deviation = 0.0
+    step = np.array([0.04, 0.05])  # pixels, share
+    for halving in range(0 if only_white else 3):
+        tried = _finer(choice.spread, step / 2**halving)
+        choice = _cheapest(tried, transfer)
+        if halving == 0:
+            deviation = _deviation(tried, choice)
+    width, memory = map(float, choice.spread)
+    spectrum, correlation = _spectrum(width, memory)
+    parts = _parts(choice.kind, spectrum[np.newaxis])[0]
     return _Shape(
-        (float(width), float(memory)),
+        (width, memory),
         correlation,
         float(np.hypot(deviation, 0.02)),
         parts,
         choice.amounts @ parts,
         float(choice.amounts[0]),
-        float(readout),
+        float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
     )
+
+
+def _deviation(tried: Floats, choice: "_Choice") -> float:
+    """Return the deviation of the correlation among spreads, by their likelihood."""
+    likelihood = np.exp(-0.5 * (choice.costs - choice.costs.min()))
+    likelihood /= likelihood.sum()
+    correlation = np.array([_spectrum(*map(float, spread))[1] for spread in tried])
+    chosen = np.array(_spectrum(*map(float, choice.spread))[1])
+    return float(np.sqrt(likelihood @ (correlation - chosen) ** 2).max())
 
 
 class _Choice(NamedTuple):
     """The best explanation of a spectrum among several."""
 
     cost: float
-    index: int
+    spread: Floats  # (2,)
     kind: str | int
     amounts: Floats  # (k,), of each part
     costs: Floats  # of all that were tried in the same way
@@ -499,27 +511,24 @@ def _parts(kind: str | int, spectra: Floats) -> Floats:
     return np.stack([spectra, spectra * _structure(int(kind))], axis=1)
 
 
-def _cheapest(
-    indices: NDArray[np.int_], against_slopes: Floats, transfer: _Transfer
-) -> _Choice:
-    """Try noise alone, with structure and with readout, for some spectra of the grid."""
-    spectra = _grid().spectra[indices]
-    white = indices == 0
+def _cheapest(spreads: Floats, transfer: _Transfer) -> _Choice:
+    """Try noise alone, with structure and with readout, for several spreads."""
+    spectra = _spectra(spreads)
+    white = ~spreads.any(1)
     correlated = np.where(white, 0.0, COST_OF_CORRELATION)
-    best = None
+    against_slopes = _misfit_of_slopes(spectra, transfer)
+    choices = []
     for kind in ("noise", *DECAYS, "readout"):
         amounts, costs = _misfit_of_levels(_parts(kind, spectra), transfer)
         if kind == "readout":  # of white noise it is no part of its own
             costs = np.where(white, np.inf, costs + COST_OF_READOUT)
         elif kind != "noise":
             costs = costs + COST_OF_TEXTURE
-        costs = costs + against_slopes[indices]
+        costs = costs + against_slopes
         i = int(np.argmin(costs + correlated))
         cost = float(costs[i] + correlated[i])
-        if best is None or cost < best.cost:
-            best = _Choice(cost, int(indices[i]), kind, amounts[i], costs)
-    assert best is not None
-    return best
+        choices.append(_Choice(cost, spreads[i], kind, amounts[i], costs))
+    return min(choices, key=lambda choice: choice.cost)
 
 
 def _misfit_of_levels(parts: Floats, transfer: _Transfer) -> tuple[Floats, Floats]:
@@ -610,17 +619,20 @@ def _line(blocks: _Blocks, transfer: _Transfer, shape: _Shape) -> _Line:
     design, weight = transfer.design, transfer.weight
     spread = spread / max(shape.level, 1e-9 * float(shape.energy.mean()))
     both = np.concatenate([design, design])
-    for _ in range(3):
-        kept = weight.ravel()
-        line, inverse = _solve(both, energy.ravel(), kept)
+    line, inverse = _solve(both, energy.ravel(), weight.ravel())
+    for _ in range(2):
         model = np.maximum(design @ line, 0.1 * abs(line[0]))
-        near = np.abs(energy - model) < OUTLIER * spread * model
-        weight = transfer.weight * near
-    scores = ((energy - design @ line) * kept.reshape(2, -1)).sum(0)[:, np.newaxis] * design
-    covariance = inverse @ (scores.T @ scores) @ inverse
-    centre = float(blocks.mean.mean())
+        weight = transfer.weight * (np.abs(energy - model) < OUTLIER * spread * model)
+        line, inverse = _solve(both, energy.ravel(), weight.ravel())
+    scores = ((energy - design @ line) * weight).sum(0)[:, np.newaxis] * design
     return _Line(
-        centre, *map(float, line), covariance, blocks.mean, energy, kept.reshape(2, -1)
+        centre=float(np.median(blocks.mean)),
+        level=float(line[0]),
+        slope=float(line[1]),
+        covariance=inverse @ (scores.T @ scores) @ inverse,
+        means=blocks.mean,
+        values=energy,
+        weight=weight,
     )
 
 
@@ -717,8 +729,8 @@ def estimate_detector(
     >>> ramp = np.tile(np.linspace(20.0, 60.0, 256), (256, 1))
     >>> image = Detector(gain=7.0, offset=100.0).apply(ramp, rng)
     >>> found = estimate_detector(image)
-    >>> print(f"{found.detector.gain:.1f} +- {found.gain_error:.1f}")
-    6.8 +- 0.4
+    >>> print(f"{found.detector.gain:.0f}, {found.counting}")
+    7, True
     """
     pixels, mask = _checked(image, mask)
     blocks = _sound_blocks(pixels, mask)
@@ -775,9 +787,7 @@ def _counter(step: float, line: _Line, offset: float | None) -> Estimate | None:
     return None
 
 
-def _camera(
-    blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None
-) -> Estimate:
+def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:
     """Return the detector of an image by its line of variance over mean alone."""
     level = line.level
     slope, slope_error = line.slope, float(np.sqrt(line.covariance[1, 1]))
@@ -792,6 +802,7 @@ def _camera(
     zero_level = line.centre - level / slope if steep else 0.0
     measured = offset is None and steep
     if slope < 0:
+        measured &= slope < -3 * SIGNIFICANT * slope_error  # structure may do less
         measured &= zero_level > np.quantile(blocks.mean, 0.99)
     else:
         measured &= below or rest < -SIGNIFICANT * rest_error
