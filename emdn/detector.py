@@ -15,7 +15,7 @@ blocks can favour those in which the noise is low by chance.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -432,7 +432,7 @@ def _photon_transfer(blocks: _Blocks) -> _Transfer:
             lines[i] = np.maximum(design @ line, 0.1 * max(line[0], floor))
     fits = np.empty((4, SIDE**2))
     for weight, half in zip(weights, halves, strict=True):
-        weight /= weight.sum()
+        weight /= max(weight.sum(), 1e-300)
         values = blocks.energy[:, half]
         fits[:2, half], inverse = _solve(design, values, weight)
         residual = (values - design @ fits[:2, half]) * weight[:, np.newaxis]
@@ -451,6 +451,7 @@ class _Shape(NamedTuple):
     correlation_error: float
     parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
     energy: Floats  # (64,), of all parts as they are
+    structured: bool  # whether fine structure is in all blocks
     level: float  # of the noise
     readout: float  # energy of white noise beside correlated noise
 
@@ -478,6 +479,7 @@ def _noise_shape(transfer: _Transfer, only_white: bool = False) -> _Shape:
         float(np.hypot(deviation, 0.02)),
         parts,
         choice.amounts @ parts,
+        choice.kind in DECAYS,
         float(choice.amounts[0]),
         float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
     )
@@ -545,7 +547,7 @@ def _misfit_of_levels(parts: Floats, transfer: _Transfer) -> tuple[Floats, Float
     level = transfer.level[FAST] / np.median(np.abs(transfer.level[FAST]))
     level = np.maximum(level, 0.01)
     parts = parts[:, :, FAST]
-    error = np.median(transfer.level_error[FAST] / np.abs(transfer.level[FAST]))
+    error = transfer.level_error[FAST].sum() / np.abs(transfer.level[FAST]).sum()
     certainty = 2 / (error**2 + MODEL_ERROR**2)
     model = np.broadcast_to(level, (len(parts), level.size))
     amounts = np.zeros(parts.shape[:2])
@@ -570,7 +572,7 @@ def _misfit_of_slopes(spectra: Floats, transfer: _Transfer) -> Floats:
     White readout noise has no slope, so it cannot feign a floor of white shot noise here.
     """
     slope = transfer.slope[FAST]
-    weight = 1 / np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope)
+    weight = 1 / (np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope) + 1e-9)
     parts = _parts(4, spectra)[:, :, FAST] * weight
     normal = np.einsum("gin,gjn->gij", parts, parts)
     target = parts @ (slope * weight)
@@ -594,7 +596,7 @@ class _Line(NamedTuple):
         """Return the variance at a grey level, and its standard error."""
         there = np.array([1.0, grey - self.centre])
         value = self.level + self.slope * there[1]
-        return float(value), float(np.sqrt(there @ self.covariance @ there))
+        return float(value), float(np.sqrt(max(there @ self.covariance @ there, 0.0)))
 
     def through(self, offset: float) -> tuple[float, float]:
         """Return the slope from an offset without variance, and its standard error."""
@@ -661,6 +663,16 @@ class Estimate:
     readout_error: float | None
     correlation_error: float | None
     counting: bool
+
+    def scaled(self, unit: float) -> "Estimate":
+        """Return the estimate of the image times a positive unit."""
+        at = self.detector
+        detector = Detector(at.gain * unit, at.offset * unit, at.readout, at.correlation)
+        gain, offset = (
+            None if error is None else error * unit
+            for error in (self.gain_error, self.offset_error)
+        )
+        return replace(self, detector=detector, gain_error=gain, offset_error=offset)
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -729,14 +741,26 @@ def estimate_detector(
     >>> ramp = np.tile(np.linspace(20.0, 60.0, 256), (256, 1))
     >>> image = Detector(gain=7.0, offset=100.0).apply(ramp, rng)
     >>> found = estimate_detector(image)
-    >>> print(f"{found.detector.gain:.0f}, {found.counting}")
-    7, True
+    >>> print(f"gain {found.detector.gain:.1f}, counts: {found.counting}")
+    gain 7.0, counts: True
     """
     pixels, mask = _checked(image, mask)
-    blocks = _sound_blocks(pixels, mask)
-    if blocks is None:
+    sound = _sound_blocks(pixels, mask)
+    if sound is None or not np.median(sound.energy) > 0:
         return None
+    # In units of about the noise no square overflows, whatever the units of the image, and
+    # powers of two leave the gain of counts as it is.
+    unit = float(2.0 ** np.round(np.log2(np.median(sound.energy)) / 2))
+    blocks = _Blocks(sound.mean / unit, sound.energy / unit**2, sound.step / unit)
+    found = _estimate(blocks, None if offset is None else offset / unit)
+    return found and found.scaled(unit)
+
+
+def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
+    """Return the detector of sound blocks, or None if they show no noise."""
     transfer = _photon_transfer(blocks)
+    if not np.median(transfer.level[FAST]) > 0:
+        return None
     shape = _noise_shape(transfer)
     if blocks.step and max(shape.correlation) < WEAK:
         white = _noise_shape(transfer, only_white=True)
@@ -779,7 +803,7 @@ def _counter(step: float, line: _Line, offset: float | None) -> Estimate | None:
         return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
     slope_error = float(np.sqrt(line.covariance[1, 1]))
     doubt = SIGNIFICANT * np.hypot(slope_error, MODEL_ERROR * step)
-    if offset is None and slope_error < 0.1 * step and abs(abs(line.slope) - step) < doubt:
+    if offset is None and slope_error < 0.15 * step and abs(abs(line.slope) - step) < doubt:
         gain = float(np.copysign(step, line.slope))
         counts = Detector(gain, line.centre - line.level / gain)
         error = float(np.hypot(line.at(line.centre)[1], MODEL_ERROR * line.level))
@@ -802,7 +826,8 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
     zero_level = line.centre - level / slope if steep else 0.0
     measured = offset is None and steep
     if slope < 0:
-        measured &= slope < -3 * SIGNIFICANT * slope_error  # structure may do less
+        # Dark parts of more structure than bright ones feign an inverted contrast.
+        measured &= slope < -2 * SIGNIFICANT * slope_error and not shape.structured
         measured &= zero_level > np.quantile(blocks.mean, 0.99)
     else:
         measured &= below or rest < -SIGNIFICANT * rest_error
@@ -812,7 +837,7 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
     if measured:
         dark = zero_level
         zero = np.array([1 / slope, -level / slope**2])
-        offset_error = float(np.sqrt(zero @ line.covariance @ zero))
+        offset_error = float(np.sqrt(max(zero @ line.covariance @ zero, 0.0)))
     elif rest > SIGNIFICANT * rest_error:
         least = max(slope_error, 0.02 * level / (line.centre - dark))
         gain = max(slope, least)
