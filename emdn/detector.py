@@ -698,12 +698,18 @@ def estimate_detector(
 ) -> Estimate | None:
     """Measure from one noisy image what an electron did.
 
-    Where brightness varies the line of variance over mean has the gain for its slope. It
-    reaches zero at the offset, or below it by the variance of the readout noise: one
-    image cannot tell the two apart. If the line allows, electrons are taken to make all
-    noise above an offset of 0; else what lies above the line's zero is readout noise,
-    and if the zero itself is above 0, it is the offset and no readout noise is assumed.
-    An image of one level tells no slope: then the gain is right only if the offset is.
+    Where brightness varies, the slope of variance over mean is the gain. The line reaches
+    zero at the offset, or below the offset by the variance of the readout noise: one image
+    cannot tell the two apart, so one of them is assumed. A line whose zero lies below 0
+    shows readout noise above an offset of 0. A line whose zero lies above 0 shows an
+    offset, and no readout noise is assumed. Where the zero agrees with 0 there is neither.
+    Either way the noise of the detector is that of the image.
+
+    An image of one level shows no slope. The gain then stands and falls with the assumed
+    offset, and its standard error is as large as itself.
+
+    Standard errors know chance and the usual error of the model, 5 %. They do not know of
+    structure as fine as pixels that fills the image: it passes for noise.
 
     Where grey levels are equidistant and their distance agrees with the noise, they are
     counts, and the distance is the gain exactly.
