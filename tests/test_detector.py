@@ -1,0 +1,345 @@
+"""Laws of detectors: what they do, and that one noisy image shows it."""
+
+import re
+
+import numpy as np
+import pytest
+
+from emdn.detector import Detector, Estimate, estimate_detector, spread_of
+from emdn.specimens import KINDS, scenes
+
+COUNTER = Detector(1.0)
+CCD = Detector(3.7, readout=3.0)
+SCINTILLATOR = Detector(7.0, offset=100.0, correlation=(0.43, 0.43))
+SLOW = Detector(3.7, correlation=(0.37, 0.0))
+BOTH = Detector(3.7, offset=50.0, correlation=(0.5, 0.2))
+CAMERAS = {"CCD": CCD, "scintillator": SCINTILLATOR, "slow": SLOW, "both": BOTH}
+cameras = pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
+
+# At 256 pixels a side the others are texture as fine as pixels, all over.
+SPECIMENS = ("lattice", "particles", "membranes", "fibres")
+
+
+def specimen(kind: str, side: int) -> np.ndarray:
+    """Return a clean image in [0, 1]."""
+    draw = KINDS.get(kind) or getattr(scenes, kind)
+    return draw((side, side), np.random.default_rng(1))
+
+
+def ramp(side: int, low: float, high: float) -> np.ndarray:
+    """Return expected electrons that rise along the rows."""
+    return np.tile(np.linspace(low, high, side), (side, 1))
+
+
+def hills(side: int = 512) -> np.ndarray:
+    """Return expected electrons between 9 and 57 of smooth hills."""
+    y, x = np.mgrid[:side, :side]
+    return 33 + 24 * np.sin(x / 23) * np.cos(y / 17)
+
+
+def measured(image: np.ndarray, mask: np.ndarray | None = None) -> Estimate:
+    """Return the estimate of an image that allows one."""
+    found = estimate_detector(image, mask)
+    assert found is not None
+    return found
+
+
+def noise(detector: Detector, level: float) -> float:
+    """Return the variance at a grey level, as if noise were white."""
+    return (
+        detector.gain * (level - detector.offset) + (detector.gain * detector.readout) ** 2
+    )
+
+
+# ----------------------------------------------------------------------------- applied
+
+
+@cameras
+def test_mean_variance_and_correlation_are_those_that_the_fields_say(camera):
+    image = camera.apply(np.full((512, 512), 40.0), np.random.default_rng(0))
+    deviations = image - image.mean()
+    along = (deviations[:, 1:] * deviations[:, :-1]).mean()
+    down = (deviations[1:] * deviations[:-1]).mean()
+    shot = image.var() - (camera.gain * camera.readout) ** 2
+    assert camera.dose(image) == pytest.approx(40, rel=0.01)
+    assert (along / shot, down / shot) == pytest.approx(camera.correlation, abs=0.01)
+    # All electrons of a large patch count, wherever their signal went.
+    patches = image.reshape(8, 64, 8, 64).sum((1, 3))
+    whole = camera.gain**2 * 64**2 * (40 + camera.readout**2)
+    assert patches.var() == pytest.approx(whole, rel=0.6)
+
+
+def test_noise_of_the_expected_image_is_what_is_left():
+    electrons = hills()
+    image = SCINTILLATOR.apply(electrons, np.random.default_rng(0))
+    rest = image - SCINTILLATOR.expected(electrons)
+    assert rest.mean() == pytest.approx(0, abs=0.2)
+    bright = electrons > 45
+    assert rest[bright].var() / rest[electrons < 20].var() == pytest.approx(
+        electrons[bright].mean() / electrons[electrons < 20].mean(), rel=0.05
+    )
+
+
+def test_no_electrons_leave_the_offset_and_the_readout_noise():
+    dark = Detector(2.0, offset=30.0, readout=4.0).apply(
+        np.zeros((256, 256)), np.random.default_rng(0)
+    )
+    assert dark.mean() == pytest.approx(30, abs=0.2)
+    assert dark.std() == pytest.approx(8, rel=0.02)
+
+
+@pytest.mark.parametrize("correlation", [(0.0, 0.0), (0.3, 0.3), (0.6, 0.1), (0.1, 0.6)])
+def test_spread_causes_the_correlation_that_it_is_asked_for(correlation):
+    width, memory = spread_of(correlation)
+    assert (width > 0) == (min(correlation) > 0)
+    assert np.sign(memory) == np.sign(correlation[0] - correlation[1])
+    image = Detector(1.0, correlation=correlation).apply(
+        np.full((512, 512), 100.0), np.random.default_rng(0)
+    )
+    rest = image - image.mean()
+    found = (rest[:, 1:] * rest[:, :-1]).mean() / rest.var()
+    assert found == pytest.approx(correlation[0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"gain": 0.0}, "gain must be finite and not 0, got 0.0"),
+        ({"gain": 1.0, "offset": np.nan}, "offset must be finite, got nan"),
+        ({"gain": 1.0, "readout": -1.0}, "readout must be 0 electrons or more"),
+        ({"gain": 1.0, "correlation": (1.0, 0.0)}, "correlation must be in [0, 0.9]"),
+    ],
+)
+def test_impossible_detectors_are_refused(fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Detector(**fields)
+
+
+def test_negative_electrons_are_refused():
+    with pytest.raises(ValueError, match="electrons must be finite and 0 or more"):
+        COUNTER.apply(np.full((8, 8), -1.0), np.random.default_rng(0))
+
+
+# ------------------------------------------------------------------- measured: counters
+
+
+@pytest.mark.parametrize("side", [64, 181, 512])
+@pytest.mark.parametrize("dose", [0.02, 0.3, 1.0, 20.0, 2500.0])
+def test_counts_of_an_even_field_are_counts(side, dose):
+    counts = COUNTER.apply(np.full((side, side), dose), np.random.default_rng(0))
+    found = measured(7.0 * counts)
+    assert found.counting
+    assert found.detector == Detector(7.0)
+
+
+@pytest.mark.parametrize("kind", SPECIMENS)
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0, 2500.0])
+def test_counts_of_textured_specimens_are_counts(kind, scale):
+    counts = COUNTER.apply(scale * specimen(kind, 256), np.random.default_rng(2))
+    assert measured(counts).detector == COUNTER
+
+
+def test_counts_of_a_large_image_are_counts():
+    counts = COUNTER.apply(ramp(2048, 1.0, 30.0), np.random.default_rng(0))
+    assert measured(counts).detector == COUNTER
+
+
+@pytest.mark.parametrize("pedestal", [1000, 65_000])
+@pytest.mark.parametrize("factor", [1.0, -1.0, 20.0])
+def test_counts_on_a_pedestal_are_counts(factor, pedestal):
+    counts = COUNTER.apply(hills(), np.random.default_rng(0)).astype(np.float64)
+    found = measured(factor * counts + pedestal)
+    assert found.counting
+    assert found.detector.gain == pytest.approx(factor)
+    assert found.offset_error is not None
+    error = abs(found.detector.offset - pedestal)
+    assert error < 3 * found.offset_error
+    assert error < 0.1 * abs(factor) * counts.mean()
+
+
+# -------------------------------------------------------------------- measured: cameras
+
+
+@cameras
+def test_camera_is_found_in_smooth_images(camera):
+    gains = []
+    for seed in range(4):
+        found = measured(camera.apply(hills(), np.random.default_rng(seed)))
+        seen = found.detector
+        assert not found.counting
+        assert seen.correlation == pytest.approx(camera.correlation, abs=0.05)
+        assert abs(seen.offset - camera.offset) < 0.1 * camera.gain * hills().mean()
+        gains.append(seen.gain / camera.gain)
+    assert np.median(gains) == pytest.approx(1, abs=0.05)
+    assert gains == pytest.approx(np.ones(4), abs=0.15)
+
+
+@cameras
+def test_camera_is_found_in_textured_specimens(camera):
+    gains, noises = [], []
+    for kind in SPECIMENS:
+        image = camera.apply(30 * specimen(kind, 512), np.random.default_rng(3))
+        seen = measured(image).detector
+        gains.append(seen.gain / camera.gain)
+        noises.append(noise(seen, image.mean()) / noise(camera, image.mean()))
+        assert seen.correlation == pytest.approx(camera.correlation, abs=0.07)
+    assert np.median(gains) == pytest.approx(1, abs=0.1)
+    assert gains == pytest.approx(np.ones(len(gains)), abs=0.25)
+    assert noises == pytest.approx(np.ones(len(noises)), abs=0.3)
+
+
+@pytest.mark.parametrize("readout", [2.0, 5.0, 10.0])
+def test_readout_noise_is_told_from_shot_noise_where_zero_is_dark(readout):
+    camera = Detector(3.7, readout=readout)
+    found = measured(camera.apply(ramp(512, 1.0, 4 * readout), np.random.default_rng(0)))
+    assert found.readout_error is not None
+    assert found.detector.readout == pytest.approx(readout, rel=0.2)
+    assert found.detector.gain == pytest.approx(3.7, rel=0.15)
+
+
+def test_readout_noise_and_offset_are_told_apart_where_the_offset_is_told():
+    camera = Detector(3.7, offset=100.0, readout=4.0)
+    image = camera.apply(ramp(512, 1.0, 60.0), np.random.default_rng(0))
+    told = estimate_detector(image, offset=100.0)
+    assert told is not None
+    assert told.offset_error is None
+    assert told.detector.offset == 100
+    assert told.detector.readout == pytest.approx(4, rel=0.2)
+    guessed = measured(image)
+    assert guessed.readout_error is None
+    # Whatever was assumed, the noise is the same.
+    for level in (150.0, 250.0):
+        assert noise(guessed.detector, level) == pytest.approx(
+            noise(told.detector, level), rel=0.05
+        )
+
+
+@cameras
+def test_unit_pedestal_and_inversion_change_nothing_but_the_units(camera):
+    image = camera.apply(hills(), np.random.default_rng(0)).astype(np.float64)
+    level = image.mean()
+    plain = measured(image)
+    for factor, pedestal in ((1e4, 0.0), (0.02, 5.0), (1.0, 65_000.0), (-1.0, 0.0)):
+        seen = measured(factor * image + pedestal).detector
+        assert seen.gain / factor == pytest.approx(plain.detector.gain, rel=0.05)
+        assert noise(seen, factor * level + pedestal) / factor**2 == pytest.approx(
+            noise(plain.detector, level), rel=0.05
+        )
+        assert seen.correlation == pytest.approx(plain.detector.correlation, abs=0.03)
+
+
+# ------------------------------------------------------------- what must change nothing
+
+
+def _aperture(image, _):
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    return np.where(x**2 + y**2 < 0.75**2, image, 0)
+
+
+def _part(value, share=0.6):
+    def paint(image, _):
+        image = image.copy()
+        image[-int(share * len(image)) :] = value(image)
+        return image
+
+    return paint
+
+
+def _border(image, _):
+    framed = np.full_like(image, image.mean())
+    framed[29:-29, 29:-29] = image[29:-29, 29:-29]
+    return framed
+
+
+def _gaps(image, rng):
+    image = image.copy()
+    image[200], image[:, 100:102], image[301, 300:302] = 2.0**32 - 1, -1e6, 65535
+    image[rng.random(image.shape) < 0.001] = 1e5
+    return image
+
+
+DISTRACTIONS = {
+    "white bar": _part(np.max, 0.1),
+    "bar of the mean": _part(np.mean),
+    "black bar": _part(lambda _: 0.0),
+    "NaN": _part(lambda _: np.nan),
+    "border of the mean": _border,
+    "aperture": _aperture,
+    "saturated": lambda image, _: np.minimum(image, np.quantile(image, 0.7)),
+    "clipped": lambda image, _: np.maximum(image, np.quantile(image, 0.3)),
+    "gaps and hot pixels": _gaps,
+}
+
+
+@pytest.mark.parametrize("distract", DISTRACTIONS.values(), ids=DISTRACTIONS)
+@pytest.mark.parametrize("camera", [COUNTER, SCINTILLATOR, SLOW])
+def test_what_is_no_image_does_not_decide(camera, distract):
+    rng = np.random.default_rng(0)
+    image = camera.apply(hills(), rng)
+    plain, found = measured(image), measured(distract(image, rng))
+    assert found.counting == plain.counting
+    assert found.gain_error is not None
+    change = abs(found.detector.gain - plain.detector.gain)
+    assert change <= 1.5 * found.gain_error
+    assert found.detector.correlation == pytest.approx(plain.detector.correlation, abs=0.05)
+
+
+def test_masks_of_every_kind_say_the_same():
+    image = CCD.apply(hills(), np.random.default_rng(0))
+    mask = np.zeros(image.shape, bool)
+    mask[:, 200:] = True
+    spoilt = np.where(mask, image**2, image)
+    expected = measured(np.where(mask, np.nan, image))
+    assert measured(spoilt, mask) == expected
+    assert measured(np.ma.array(spoilt, mask=mask)) == expected
+    assert measured(np.ma.array(spoilt, mask=False), mask) == expected
+
+
+# -------------------------------------------------------------------- what is not known
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((256, 256)),
+        ramp(256, 0, 100),
+        np.full((256, 256), np.nan),
+        np.random.default_rng(0).normal(size=(9, 9)),
+    ],
+    ids=["constant", "without noise", "invalid", "small"],
+)
+def test_nothing_is_measured_where_there_is_nothing(image):
+    assert estimate_detector(image) is None
+
+
+def test_image_of_one_level_says_that_its_gain_is_assumed_with_its_offset():
+    image = CCD.apply(np.full((256, 256), 50.0), np.random.default_rng(0))
+    found = measured(image)
+    assert found.offset_error is None
+    assert found.gain_error is not None
+    assert found.gain_error > 0.2 * found.detector.gain
+    assert noise(found.detector, image.mean()) == pytest.approx(image.var(), rel=0.05)
+    assert "offset 0 (assumed)" in str(found)
+
+
+def test_noise_without_electrons_keeps_its_strength():
+    white = np.random.default_rng(0).normal(9995.0, 1.9, (256, 256))
+    seen = measured(white).detector
+    assert noise(seen, white.mean()) == pytest.approx(1.9**2, rel=0.05)
+
+
+def test_standard_errors_are_about_right():
+    errors = []
+    for seed in range(12):
+        image = CCD.apply(ramp(192, 5.0, 60.0), np.random.default_rng(seed))
+        found = measured(image)
+        assert found.gain_error is not None
+        errors.append((found.detector.gain - 3.7) / found.gain_error)
+    assert 0.3 < np.sqrt(np.mean(np.square(errors))) < 2
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=re.escape("image must have shape (H, W)")):
+        estimate_detector(np.zeros((2, 64, 64)))
+    with pytest.raises(ValueError, match="mask must have the shape of the image"):
+        estimate_detector(np.zeros((64, 64)), np.zeros((64, 63), bool))
