@@ -21,7 +21,7 @@ book: $(READY)
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
 
 test: $(READY)
-	MPLBACKEND=Agg $(BIN)/python -m pytest
+	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest -m "not slow"

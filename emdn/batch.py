@@ -20,10 +20,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from emdn.denoiser import Denoiser
+from emdn.denoiser import Denoiser, measure
+from emdn.detector import Estimate
 from emdn.io import (
     READABLE,
     WRITABLE,
+    Metadata,
     MicrographError,
     Source,
     check_output,
@@ -32,6 +34,7 @@ from emdn.io import (
     open_micrograph,
     write_frames,
 )
+from emdn.io.metadata import LENGTHS
 
 Format = Literal["tif", "mrc", "npy", "png"]
 """Formats to write, as suffixes without their dot."""
@@ -74,8 +77,9 @@ class Batch:
         Replace results that exist.
     skip : bool
         Leave results that exist, and go on with the next.
-    gain : float, optional
-        What one electron adds to a pixel; measured in each image by default.
+    gain, offset, readout : float, optional
+        What is known of the detector, as in `Denoiser.denoise`; the rest is measured in
+        each image.
     """
 
     image: str | int | None = None
@@ -84,6 +88,8 @@ class Batch:
     overwrite: bool = False
     skip: bool = False
     gain: float | None = None
+    offset: float | None = None
+    readout: float | None = None
 
     def __post_init__(self) -> None:
         if self.every and self.image is not None:
@@ -102,11 +108,14 @@ class Done:
         What the user should know: warnings, and how many pixels were clipped.
     skipped : bool
         Whether the file was there already and was left as it is.
+    measured : str, optional
+        What was measured of the detector, in words; of a stack, in its first image.
     """
 
     target: Path
     notes: list[str] = field(default_factory=list)
     skipped: bool = False
+    measured: str | None = None
 
 
 def plan(
@@ -249,7 +258,16 @@ def _denoised_frames(
     for number, frame in enumerate(source.frames(), start=1):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            restored = noise_remover.denoise(frame, gain=batch.gain)
+            estimate = None if batch.gain else measure(frame, offset=batch.offset)
+            restored = noise_remover.denoise(
+                frame,
+                detector=estimate.detector if estimate else None,
+                gain=batch.gain,
+                offset=batch.offset,
+                readout=batch.readout,
+            )
+        if done.measured is None and estimate is not None:
+            done.measured = _in_words(estimate, frame, source.metadata)
         notes.update(str(warning.message) for warning in caught)
         pixels, clipped = convert(restored, dtype)
         lost += clipped
@@ -259,6 +277,18 @@ def _denoised_frames(
     done.notes += [f"{text} (in {n} images)" if many else text for text, n in notes.items()]
     if lost:
         done.notes.append(f"{lost} pixels were clipped to the range of {dtype}")
+
+
+def _in_words(estimate: Estimate, image: NDArray, metadata: Metadata) -> str:
+    """Return a line about the detector and the dose of an image."""
+    dose = estimate.detector.dose(image)
+    text = f"{estimate}, dose {dose:.3g} electrons a pixel"
+    angstroms = LENGTHS.get(metadata.unit or "")
+    if metadata.pixel_size and angstroms:
+        text += (
+            f" ({dose / (metadata.pixel_size * angstroms) ** 2:.3g} per square angstrom)"
+        )
+    return text
 
 
 def _wanted(job: Job, batch: Batch) -> Iterator[tuple[Source, Path, list[str]]]:

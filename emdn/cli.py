@@ -83,6 +83,14 @@ def denoise(
         float | None,
         typer.Option(help="What an electron adds to a pixel; measured if not given."),
     ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(help="Grey level of no electrons; measured if not given."),
+    ] = None,
+    readout: Annotated[
+        float | None,
+        typer.Option(help="Noise of the electronics, in electrons, beside a gain."),
+    ] = None,
     tile_size: Annotated[
         int, typer.Option(help="Largest side of a tile, in pixels.")
     ] = DEFAULTS["tile_size"],
@@ -106,7 +114,8 @@ def denoise(
     try:
         jobs = plan(inputs, output, suffix=suffix)
         many = len(jobs) > 1 or every
-        batch = Batch(image, every, dtype, overwrite=overwrite, skip=many, gain=gain)
+        known = {"gain": gain, "offset": offset, "readout": readout}
+        batch = Batch(image, every, dtype, overwrite=overwrite, skip=many, **known)
         if not many:
             _refuse_taken(jobs[0].target, overwrite=overwrite)
         load_tensorflow()  # only now that nothing is wrong with the names of files
@@ -136,6 +145,8 @@ def denoise(
                     skipped += done.skipped
                     if not done.skipped:
                         typer.echo(f"{job.source} -> {done.target}")
+                    if done.measured:
+                        typer.echo(f"  {done.measured}")
             except (ValueError, OSError) as error:
                 text = str(error)
                 named = isinstance(error, MicrographError)

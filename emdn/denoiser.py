@@ -1,7 +1,9 @@
 """Denoise micrographs of any size and range: load once, call many times.
 
-An image is scaled to [0, 1] once, cut into overlapping tiles, run through the network a
-few tiles at a time, put together and returned to its own units.
+What an electron does to a pixel is measured in each image, or told. The image is scaled to
+[0, 1] once, cut into overlapping tiles, run through the network a few tiles at a time, put
+together and returned to its own units. Pixels that are no image, since they are masked, not
+finite or defects of the detector, decide nothing: their neighbours take their place.
 """
 
 import warnings
@@ -11,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, median_filter
 
 from emdn.console import progress
-from emdn.noise import estimate_gain
+from emdn.detector import SIDE, Detector, Estimate, estimate_detector
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import Name, Network, find, load
@@ -29,9 +31,14 @@ STRIDE = 16  # pixels, the largest stride of any network
 
 # Expected counts at the brightest level, beyond which no network was trained by far.
 FEWEST_COUNTS, MOST_COUNTS = 1.0, 1e5
-COUNTS_OF_A_LINE = (
-    100.0  # the same, assumed of a line of pixels, on which no noise is measured
-)
+USUAL_COUNTS = 100.0  # there, assumed of images that are too small to measure noise in
+
+# Spans of the image. Shot noise on a pedestal hardly depends on brightness, and a network
+# has seen no image whose black is farther away from its grey levels.
+FARTHEST_BLACK = 4.0
+
+REACH = 5  # pixels in a row or column, whose median no pair or line of hot pixels changes
+FAR_OUT = 10.0  # spans of those medians; what lies farther out is a defect
 
 
 class Denoiser:
@@ -91,7 +98,14 @@ class Denoiser:
         self.progress = progress
 
     def denoise(
-        self, image: ArrayLike, *, gain: float | None = None
+        self,
+        image: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        detector: Detector | None = None,
+        gain: float | None = None,
+        offset: float | None = None,
+        readout: float | None = None,
     ) -> NDArray[np.float32]:
         """Return the image without its noise.
 
@@ -99,28 +113,38 @@ class Denoiser:
         ----------
         image : (H, W) or (N, H, W) array
             One micrograph or a stack of them, of any real type and in any units. It is
-            not changed. Pixels that are NaN or infinite are replaced by their nearest
-            finite neighbour before the network sees them, and a warning counts them.
+            not changed. Masked arrays keep their mask.
+        mask : (H, W) or (N, H, W) array of bool, optional
+            True where a pixel is not to be believed. Such pixels, those that are NaN or
+            infinite and hot or dead ones are replaced by their nearest sound neighbour
+            before the network sees them, and a warning counts them.
+        detector : Detector, optional
+            What an electron does to a pixel, for all images of a stack. By default
+            `emdn.detector.estimate_detector` measures it, in each image anew. Blind
+            networks do not need it.
         gain : float, optional
-            What one electron adds to a pixel, in units of the image; 1 for counts. By
-            default `emdn.noise.estimate_gain` measures it, in each image of a stack anew.
-            Blind networks do not need it.
+            In place of `detector`: what one electron adds to a pixel, in units of the
+            image; 1 for counts. It is negative where contrast is inverted.
+        offset : float, optional
+            Grey level of no electrons. Beside a gain it is 0 by default, or the darkest
+            level if that is negative.
+        readout : float, optional
+            Standard deviation of the electronics' noise, in electrons, beside a gain.
 
         Returns
         -------
         (H, W) or (N, H, W) float32 array
-            In the units of the image and with its mean. Constant images come back as
-            they are.
+            In the units of the image and with its mean. Images that show no noise come
+            back as they are, with a warning; so do constant ones, without.
 
         Raises
         ------
         ValueError
             If the array is not real, not of two or three axes, empty, or if an image of
-            it has no finite pixel; if the gain is not positive.
+            it has no sound pixel; if what is told of the detector is impossible or
+            incomplete.
         """
-        if gain is not None and not 0 < gain < np.inf:
-            raise ValueError(f"gain must be positive and finite, got {gain}")
-        images = _real_images(image)
+        images, masks = _real_images(image, mask)
         network = load(self.weights)
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
         overlap = self.overlap if max(images.shape[1:]) > self.tile_size else 0
@@ -129,36 +153,37 @@ class Denoiser:
         tiles = len(images) * len(tiling)
         show = False if self.progress is None and tiles < MANY_TILES else self.progress
         with progress(tiles, description="Denoising tiles", show=show) as advance:
-            for number, noisy in enumerate(images):
-                filled = _fill_defects(noisy)
-                denoised[number] = self._denoise(filled, gain, network, tiling, advance)
+            for number, (noisy, masked) in enumerate(zip(images, masks, strict=True)):
+                unsound = _unsound(noisy, masked)
+                filled = _fill_defects(noisy, unsound, masked)
+                known = detector or _told(filled, gain, offset, readout)
+                if known is None and network.gain_aware:
+                    known = _measured(noisy, unsound, filled, offset)
+                denoised[number] = self._denoise(filled, known, network, tiling, advance)
         return denoised[0] if np.ndim(image) == 2 else denoised
 
     def _denoise(
         self,
         image: NDArray[np.floating],
-        gain: float | None,
+        detector: Detector | None,
         network: Network,
         tiling: Tiling,
         advance: Callable[[int], None],
     ) -> NDArray[np.float32]:
-        """Denoise one finite image of shape (H, W)."""
-        if image.min() == image.max():
+        """Denoise one sound image of shape (H, W)."""
+        noiseless = network.gain_aware and detector is None
+        if noiseless or image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
-        if not network.gain_aware:
-            scaling, scaled_gain = _fit(image), 1.0
-        else:
-            measured = _measured_gain(image) if gain is None else gain
-            scaling, scaled_gain = _exposure(image, measured)
-        darkest, brightest = (
-            np.float32(scaling.offset + end * scaling.span) for end in (DARKEST, BRIGHTEST)
-        )
-        scaled = scaling.apply(np.clip(image, darkest, brightest))
+        scaling, gain = _fit(image), 1.0
+        if network.gain_aware and detector is not None:
+            scaling, gain = _exposure(image, detector)
+        ends = sorted(scaling.offset + end * scaling.span for end in (DARKEST, BRIGHTEST))
+        scaled = scaling.apply(np.clip(image, np.float32(ends[0]), np.float32(ends[1])))
         denoised = np.empty(tiling.shape, np.float32)
         for start in range(0, len(tiling), self.batch_size):
             tiles = split(scaled, tiling, start, start + self.batch_size)
-            paste(denoised, network(tiles, scaled_gain), tiling, start)
+            paste(denoised, network(tiles, gain), tiling, start)
             advance(len(tiles))
         if not self.clip:
             return scaling.invert(_match_mean(denoised, scaled))
@@ -167,37 +192,103 @@ class Denoiser:
         return np.clip(restored, np.float32(image.min()), np.float32(image.max()))
 
 
+def measure(
+    image: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    offset: float | None = None,
+) -> Estimate | None:
+    """Measure the detector as `Denoiser.denoise` does, from its sound pixels alone.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        One micrograph.
+    mask : (H, W) array of bool, optional
+        True where a pixel is not to be believed.
+    offset : float, optional
+        Grey level of no electrons, if it is known.
+
+    Returns
+    -------
+    Estimate or None
+        None if the image shows no noise, or is too small.
+    """
+    (noisy,), (masked,) = _real_images(np.ma.asarray(image), mask)
+    return estimate_detector(noisy, _unsound(noisy, masked), offset=offset)
+
+
+def _told(
+    image: NDArray[np.floating],
+    gain: float | None,
+    offset: float | None,
+    readout: float | None,
+) -> Detector | None:
+    """Return the detector that is told in pieces, or None if no gain is."""
+    if gain is None:
+        if readout is not None:
+            raise ValueError(f"readout needs a gain beside it, got a readout of {readout}")
+        return None
+    dark = min(0.0, _fit(image).offset) if offset is None else offset
+    return Detector(gain, dark, readout or 0.0)
+
+
+def _measured(
+    noisy: NDArray[np.floating],
+    unsound: NDArray[np.bool_],
+    filled: NDArray[np.floating],
+    offset: float | None,
+) -> Detector | None:
+    """Return the detector that the noise of an image shows; None if it has no noise."""
+    if min(noisy.shape) < 2 * SIDE:  # pixels, below which nothing is measured
+        levels = _fit(filled)
+        dark = min(0.0, levels.offset) if offset is None else offset
+        span = levels.offset + levels.span - dark
+        return Detector(span / USUAL_COUNTS, dark) if span > 0 else None
+    estimate = estimate_detector(noisy, unsound, offset=offset)
+    if estimate is not None:
+        return estimate.detector
+    if filled.min() < filled.max():
+        warnings.warn(
+            "the image shows no noise and comes back as it is; tell its gain if it has any",
+            stacklevel=3,
+        )
+    return None
+
+
 def _fit(image: NDArray[np.floating]) -> Scaling:
     """Return what a blind network works on: the image's own range as [0, 1]."""
     return Scaling.fit(image) if image.size > 1 else Scaling.of_range(image)
 
 
-def _dark(image: NDArray[np.floating]) -> float:
-    """Return the level of no electrons: 0, or the darkest where that is negative."""
-    return min(0.0, _fit(image).offset)
-
-
-def _measured_gain(image: NDArray[np.floating]) -> float:
-    """Return the gain that the noise of an image shows; 0 if it has no noise."""
-    if min(image.shape) < 3:  # no noise can be measured on a line of pixels
-        return float(np.ptp(image)) / COUNTS_OF_A_LINE
-    return estimate_gain(image - _dark(image))
-
-
-def _exposure(image: NDArray[np.floating], gain: float) -> tuple[Scaling, float]:
+def _exposure(image: NDArray[np.floating], detector: Detector) -> tuple[Scaling, float]:
     """Return what a gain-aware network works on, and the gain there.
 
-    No electrons become 0, and the brightest level becomes 1.
+    The network knows shot noise alone, whose variance is the gain times the distance from
+    black. Readout noise moves that black: the variance is the same as of shot noise from
+    ``offset - gain * readout**2`` on. A negative gain makes the darkest level the brightest
+    one. The largest number of electrons becomes 1.
     """
-    levels, dark = _fit(image), _dark(image)
-    scaling = Scaling(dark, levels.offset + levels.span - dark)
-    counts = scaling.span / gain if gain > 0 else MOST_COUNTS
+    levels, gain = _fit(image), detector.gain
+    black = detector.offset - gain * detector.readout**2
+    ends = levels.offset, levels.offset + levels.span
+    dark, bright = ends if gain > 0 else ends[::-1]
+    farthest = dark - FARTHEST_BLACK * (bright - dark)
+    if (farthest - black) * np.sign(gain) > 0:  # a pedestal
+        mean = float(image.mean(dtype=np.float64))
+        gain *= (mean - black) / (mean - farthest)  # which keeps the variance at the mean
+        black = farthest
+    scaling = Scaling(black, bright - black)
+    counts = scaling.span / gain
     return scaling, 1 / float(np.clip(counts, FEWEST_COUNTS, MOST_COUNTS))
 
 
-def _real_images(image: ArrayLike) -> NDArray[np.floating]:
-    """Return an array as (N, H, W) floats, or say what is wrong with it."""
-    array = np.asarray(image)
+def _real_images(
+    image: ArrayLike, mask: ArrayLike | None
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Return an array as (N, H, W) floats, and its mask, or say what is wrong with it."""
+    own = np.ma.getmaskarray(image) if isinstance(image, np.ma.MaskedArray) else None
+    array = np.asarray(image.data if own is not None else image)  # type: ignore[union-attr]
     if array.dtype.kind not in "buif":
         remedy = "; take np.abs of it" if array.dtype.kind == "c" else ""
         raise ValueError(f"image must be of real numbers, got {array.dtype}{remedy}")
@@ -208,24 +299,59 @@ def _real_images(image: ArrayLike) -> NDArray[np.floating]:
         )
     if array.size == 0:
         raise ValueError(f"image must not be empty, got shape {array.shape}")
+    masked = np.zeros(array.shape, bool) if own is None else own
+    if mask is not None:
+        given = np.asarray(mask, bool)
+        if given.shape not in (array.shape, array.shape[-2:]):
+            raise ValueError(f"mask must have shape {array.shape}, got {given.shape}")
+        masked = masked | given
     images = array.reshape(-1, *array.shape[-2:])
-    return images.astype(np.result_type(array.dtype, np.float32), copy=False)
+    wide = images.astype(np.result_type(array.dtype, np.float32), copy=False)
+    return wide, masked.reshape(images.shape)
 
 
-def _fill_defects(image: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Replace NaN and infinite pixels by their nearest finite neighbour."""
-    defects = ~np.isfinite(image)
-    if not defects.any():
+def _unsound(image: NDArray[np.floating], masked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which pixels are masked, not finite, or far out of what their neighbours show.
+
+    A pair or a line of hot pixels stands out of the median along a row or of that along a
+    column. A peak of the specimen is wider than that. Rows and columns of one value, such
+    as the gaps of a detector, may be wider still, and say nothing of the specimen.
+    """
+    bad = masked | ~np.isfinite(image)
+    blank = np.zeros(image.shape, bool)
+    for axis in (0, 1):
+        blank |= np.ptp(np.where(bad, 0, image), axis=axis, keepdims=True) == 0
+    if (bad | blank).all() or min(image.shape) < 2 * SIDE:
+        return bad
+    sound = np.where(bad | blank, np.median(image[~(bad | blank)]), image)
+    along, down = (median_filter(sound, side) for side in ((1, REACH), (REACH, 1)))
+    low, high = np.minimum(along, down), np.maximum(along, down)
+    darkest, brightest = float(high.min()), float(low.max())
+    reach = FAR_OUT * (brightest - darkest)
+    if reach > 0:
+        bad |= (image > brightest + reach) | (image < darkest - reach)
+    return bad
+
+
+def _fill_defects(
+    image: NDArray[np.floating],
+    unsound: NDArray[np.bool_],
+    masked: NDArray[np.bool_],
+) -> NDArray[np.floating]:
+    """Replace pixels that are no image by their nearest sound neighbour."""
+    if not unsound.any():
         return image
-    if defects.all():
-        raise ValueError("image must have a finite pixel, got only NaN and infinities")
-    warnings.warn(
-        f"{defects.sum()} of {defects.size} pixels are NaN or infinite; "
-        "each is denoised from its nearest finite neighbour",
-        stacklevel=4,
-    )
+    if unsound.all():
+        raise ValueError("image must have a finite pixel that is not masked, got none")
+    lost = int((~np.isfinite(image) & ~masked).sum())
+    hot = int((unsound & ~masked).sum()) - lost
+    kinds = {"NaN or infinite": lost, "hot or dead": hot}
+    told = [f"{n} of {image.size} pixels are {kind}" for kind, n in kinds.items() if n]
+    if told:  # masked pixels are no news
+        remedy = "each is denoised from its nearest sound neighbour"
+        warnings.warn(f"{' and '.join(told)}; {remedy}", stacklevel=3)
     nearest: Any = distance_transform_edt(
-        defects, return_distances=False, return_indices=True
+        unsound, return_distances=False, return_indices=True
     )
     return image[tuple(nearest)]
 

@@ -303,7 +303,7 @@ def test_a_folder_of_another_training_is_one_line(trained, recipe, micrographs):
     _, folder = trained
     recipe.write_text(RECIPE.replace("batch: 4", "batch: 8"))
     result = run("train", "--config", recipe, "--data", micrographs, "-o", folder)
-    assert "another recipe, changed: batch from 4 to 8" in one_line_of(result)
+    assert "other settings, changed: batch from 4 to 8" in one_line_of(result)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(recipe, micrographs, tmp_path):
@@ -313,15 +313,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(recipe, micrographs, tmp_pa
     assert "cannot be written" in one_line_of(result)
 
 
-def test_a_full_disk_is_one_line_in_a_dry_run_too(
-    recipe, micrographs, tmp_path, monkeypatch
-):
+def test_a_full_disk_is_one_line(recipe, micrographs, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("emdn.training.run.write_survey", refuse)
     command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
-    assert "No space left on device" in one_line_of(run(*command, "--dry-run"))
+    assert "No space left on device" in one_line_of(run(*command))
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])

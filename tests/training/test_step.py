@@ -529,7 +529,8 @@ def test_a_start_that_does_not_fit_is_refused(precision, tmp_path):
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains_float32_weights(precision):
     """By nearly the same first step, unless the scale of the loss is still too large."""
-    full, half = Trainer(FROZEN), Trainer(replace(FROZEN, precision=precision))
+    config = replace(FROZEN, seed=1)
+    full, half = Trainer(config), Trainer(replace(config, precision=precision))
     assert half.model.layers[-1].compute_dtype == precision.removeprefix("mixed_")
     before = weights_of(full)
     assert_same(weights_of(half), before, tolerance=0)
