@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -384,7 +384,8 @@ def info(
         return
     tf = load_tensorflow()
     for package in ("emdn", "tensorflow", "keras", "numpy"):
-        typer.echo(f"{package:<12} {version(package)}")
+        # Of the module, since tensorflow-cpu brings the module tensorflow too.
+        typer.echo(f"{package:<12} {import_module(package).__version__}")
     typer.echo(f"{'python':<12} {sys.version.split()[0]}")
     for device in tf.config.list_physical_devices():
         details = tf.config.experimental.get_device_details(device)
