@@ -24,7 +24,7 @@ test: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: $(READY)
-	MPLBACKEND=Agg $(BIN)/python -m pytest -m "not slow"
+	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

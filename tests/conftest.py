@@ -17,3 +17,15 @@ def micrograph() -> NDArray[np.float32]:
     from emdn.specimens import lattice
 
     return lattice((96, 64), np.random.default_rng(0))
+
+
+# What needs TensorFlow, whose import alone takes seconds: `make quick` leaves it out.
+NEED_NETWORKS = {"networks", "weights", "training", "benchmark", "test_denoiser.py"}
+NEED_NETWORKS |= {"test_batch.py", "test_cli.py", "test_widgets.py", "test_pipeline.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what stands in those folders and files."""
+    for item in items:
+        if not NEED_NETWORKS.isdisjoint(item.path.parts):
+            item.add_marker(pytest.mark.slow)

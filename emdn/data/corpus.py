@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from emdn.data.augment import Augmentation
 from emdn.files import written_whole
-from emdn.io import READABLE, MicrographError, read_micrograph
+from emdn.io import READABLE, MicrographError, is_readable, read_micrograph
 from emdn.noise import DoseRange
 
 Split = Literal["train", "val", "test"]
@@ -489,7 +489,7 @@ def _find(folder: Path) -> list[tuple[str, str, str]]:
     files = sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.suffix.lower() in READABLE and path.is_file()
+        if is_readable(path) and path.is_file()
     )
     # Names with a dot in front are what macOS and killed programs leave behind.
     files = [f for f in files if not any(part.startswith(".") for part in f.parts)]

@@ -21,6 +21,7 @@ from emdn.losses import HuberisedMSE, ssim_loss
 from emdn.networks import build
 from emdn.networks.inference import remove_noise
 from emdn.training.recipe import TrainingConfig
+from emdn.weights import read_model
 
 USUAL_COUNTS = 100.0  # counts in a pixel of value 1 at which `dose_exponent` is no change
 MOMENTUM = 0.9  # share of the last update in the next, as in the original code
@@ -272,9 +273,8 @@ def _build_optimizer(config: TrainingConfig) -> Any:
 def _load_weights(model: keras.Model, path: Path) -> None:
     """Take the weights of a Keras file into a network of the same graph."""
     try:
-        saved: Any = keras.models.load_model(path, compile=False, safe_mode=True)
-        model.set_weights(saved.get_weights())
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        model.set_weights(read_model(path).get_weights())
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"start: {path} holds no weights of this model; name a file that a training "
             "of the same model wrote"

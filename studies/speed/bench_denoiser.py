@@ -10,7 +10,6 @@ process has held, TensorFlow included; it only grows, so the first benchmark has
 import resource
 import sys
 
-import keras
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ from emdn.denoiser import Denoiser
 from emdn.noise import noisy_pair
 from emdn.specimens.micrographs import membranes
 from emdn.tiling import Tiling, merge, split
-from emdn.weights import WEIGHTS
+from emdn.weights import read_model
 
 SHAPE = (2048, 2048)
 ROUNDS = 5
@@ -50,7 +49,7 @@ def test_denoiser(dose, benchmark, noisy):
 
 def test_predict_per_tile(benchmark, noisy):
     """Run the trained Keras model as it was saved on the paper's tiles, one by one."""
-    model = keras.models.load_model(WEIGHTS / "low.keras", compile=False)
+    model = read_model("low")
     tiling = Tiling(SHAPE, size=(512, 512), overlap=25)
 
     def predict():
