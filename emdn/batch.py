@@ -159,7 +159,10 @@ def plan(
         jobs = [Job(files[0], Path(output))]
     for target, count in Counter(job.target for job in jobs).items():
         if count > 1:
-            fault = f"{count} inputs would be written there; denoise them separately"
+            names = ", ".join(str(job.source) for job in jobs if job.target == target)
+            fault = (
+                f"{count} inputs would be written there, {names}; denoise them separately"
+            )
             raise MicrographError(f"{target}: {fault}")
     for job in jobs:
         if job.target.exists() and job.target.samefile(job.source):
@@ -255,17 +258,14 @@ def _denoised_frames(
     images = source.shape[0] if len(source.shape) == 3 else 1
     notes: Counter[str] = Counter()
     lost = 0
+    known: Any = {n: getattr(batch, n) for n in ("gain", "offset", "readout")}
     for number, frame in enumerate(source.frames(), start=1):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            estimate = None if batch.gain else measure(frame, offset=batch.offset)
-            restored = noise_remover.denoise(
-                frame,
-                detector=estimate.detector if estimate else None,
-                gain=batch.gain,
-                offset=batch.offset,
-                readout=batch.readout,
-            )
+            told = batch.gain is not None or batch.readout is not None
+            estimate = None if told else measure(frame, offset=batch.offset)
+            given: Any = {"detector": estimate.detector} if estimate else known
+            restored = noise_remover.denoise(frame, **given)
         if done.measured is None and estimate is not None:
             done.measured = _in_words(estimate, frame, source.metadata)
         notes.update(str(warning.message) for warning in caught)

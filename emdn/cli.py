@@ -379,9 +379,8 @@ def info(
 ) -> None:
     """List the images of files, or show versions, devices and weights."""
     if files:
-        for file in files:
-            _list_images(file)
-        return
+        listed = [_list_images(file) for file in files]
+        raise typer.Exit(0 if all(listed) else 1)
     tf = load_tensorflow()
     for package in ("emdn", "tensorflow", "keras", "numpy"):
         # Of the module, since tensorflow-cpu brings the module tensorflow too.
@@ -397,12 +396,13 @@ def info(
         )
 
 
-def _list_images(file: Path) -> None:
-    """Print a line for each image of a file: its number, name, shape and metadata."""
+def _list_images(file: Path) -> bool:
+    """Print a line for each image of a file; return whether the file could be read."""
     try:
         sources = list_images(file)
     except MicrographError as error:
-        _fail(error)
+        _say(str(error), "red")
+        return False
     typer.echo(file)
     for number, source in enumerate(sources):
         shape = " x ".join(map(str, source.shape))
@@ -413,6 +413,7 @@ def _list_images(file: Path) -> None:
         }
         facts = "  ".join(f"{key} {value}" for key, value in known.items())
         typer.echo(f"{number:>4}  {source.name}  {shape}  {source.dtype}  {facts}".rstrip())
+    return True
 
 
 @contextmanager
@@ -430,5 +431,8 @@ def _say(text: str, colour: str) -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    _say(str(error), "red")
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}; check the path"
+    _say(text, "red")
     raise typer.Exit(1)

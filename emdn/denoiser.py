@@ -33,6 +33,8 @@ STRIDE = 16  # pixels, the largest stride of any network
 FEWEST_COUNTS, MOST_COUNTS = 1.0, 1e5
 USUAL_COUNTS = 100.0  # there, assumed of images that are too small to measure noise in
 
+SHARED = 0.3  # correlation of neighbours, above which a line says so
+
 # Spans of the image. Shot noise on a pedestal hardly depends on brightness, and a network
 # has seen no image whose black is farther away from its grey levels.
 FARTHEST_BLACK = 4.0
@@ -144,6 +146,10 @@ class Denoiser:
             it has no sound pixel; if what is told of the detector is impossible or
             incomplete.
         """
+        if detector is not None and not gain is offset is readout is None:
+            raise ValueError(
+                "detector tells gain, offset and readout; give one or the other"
+            )
         images, masks = _real_images(image, mask)
         network = load(self.weights)
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
@@ -247,10 +253,18 @@ def _measured(
         return Detector(span / USUAL_COUNTS, dark) if span > 0 else None
     estimate = estimate_detector(noisy, unsound, offset=offset)
     if estimate is not None:
+        shared = max(estimate.detector.correlation)
+        if shared > SHARED:
+            warnings.warn(
+                f"neighbours share their noise (correlation {shared:.2f}), for which the "
+                "network was not trained; if the image holds counts, tell its gain",
+                stacklevel=3,
+            )
         return estimate.detector
     if filled.min() < filled.max():
         warnings.warn(
-            "the image shows no noise and comes back as it is; tell its gain if it has any",
+            "the image shows no noise, or noise that neighbours share to a large part, and "
+            "comes back as it is; tell its gain if it has any",
             stacklevel=3,
         )
     return None
@@ -306,7 +320,8 @@ def _real_images(
             raise ValueError(f"mask must have shape {array.shape}, got {given.shape}")
         masked = masked | given
     images = array.reshape(-1, *array.shape[-2:])
-    wide = images.astype(np.result_type(array.dtype, np.float32), copy=False)
+    kind = np.float64 if array.dtype.itemsize > 8 else np.result_type(array, np.float32)
+    wide = images.astype(kind, copy=False)
     return wide, masked.reshape(images.shape)
 
 

@@ -45,6 +45,10 @@ FINE_STRUCTURE = 0.05  # deviation of structure as fine as pixels, relative to t
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
+# Where structure as fine as pixels is everywhere, as in a lattice, counts may show so many
+# times their gain. To take a camera for a counter then leaves noise, which does less harm
+# than to take a lattice for noise.
+IN_STRUCTURE = (0.45, 6.0)
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
@@ -770,7 +774,8 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
     shape = _noise_shape(transfer)
     if blocks.step and max(shape.correlation) < WEAK:
         white = _noise_shape(transfer, only_white=True)
-        counter = _counter(blocks.step, _line(blocks, transfer, white), offset)
+        line, structured = _line(blocks, transfer, white), len(white.parts) > 1
+        counter = _counter(blocks.step, line, offset, structured)
         if counter is not None:
             return counter
     line = _line(blocks, transfer, shape)
@@ -798,14 +803,19 @@ def _checked(
     return pixels, masked
 
 
-def _counter(step: float, line: _Line, offset: float | None) -> Estimate | None:
+def _counter(
+    step: float, line: _Line, offset: float | None, structured: bool
+) -> Estimate | None:
     """Return the detector of an image whose grey levels are counts, else None."""
     dark = 0.0 if offset is None else offset
     ratio, error = (each / step for each in line.through(dark))
     structure = FINE_STRUCTURE**2 * max(line.centre - dark, 0.0) / step
     doubt = 2 * MODEL_ERROR + SIGNIFICANT * error
     told = None if offset is not None else 0.0
-    if 1 - doubt <= ratio <= 1 + doubt + structure:
+    least, most = 1 - doubt, 1 + doubt + structure
+    if structured:
+        least, most = min(least, IN_STRUCTURE[0]), max(most, IN_STRUCTURE[1])
+    if least <= ratio <= most:
         return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
     slope_error = float(np.sqrt(line.covariance[1, 1]))
     doubt = SIGNIFICANT * np.hypot(slope_error, MODEL_ERROR * step)

@@ -319,7 +319,9 @@ def test_a_full_disk_is_one_line(recipe, micrographs, tmp_path, monkeypatch):
 
     monkeypatch.setattr("emdn.training.run.write_survey", refuse)
     command = ("train", "--config", recipe, "--data", micrographs, "-o", tmp_path)
-    assert "No space left on device" in one_line_of(run(*command))
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])

@@ -31,6 +31,20 @@ def ramp(side: int, low: float, high: float) -> np.ndarray:
     return np.tile(np.linspace(low, high, side), (side, 1))
 
 
+@pytest.mark.parametrize(
+    ("period", "dose"),
+    [(7.0, 50.0), (7.0, 250.0), (9.0, 250.0), (9.0, 1250.0), (12.0, 50.0), (12.0, 1250.0)],
+)
+def test_counts_of_a_fine_lattice_are_counts(period, dose):
+    """Though structure as fine as pixels passes for noise, and noise for structure."""
+    y, x = 2 * np.pi / period * np.mgrid[:256, :256]
+    expected = dose * (1 + 0.5 * np.cos(x) + 0.48 * np.cos(0.9 * y))
+    counts = np.random.default_rng(1).poisson(expected).astype(float)
+    found = measured(3.0 * counts)
+    assert found.counting
+    assert found.detector.gain == 3.0
+
+
 def hills(side: int = 512) -> np.ndarray:
     """Return expected electrons between 9 and 57 of smooth hills."""
     y, x = np.mgrid[:side, :side]
