@@ -61,7 +61,7 @@ def test_the_number_of_threads_does_not_change_the_batches(threads, sampler):
 
 def test_pairs_are_made_in_several_threads(sampler, monkeypatch):
     """Two must be under way at once, or the barrier breaks."""
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=120)  # seconds, on a busy machine
     pair = sampler.pair
     monkeypatch.setattr(sampler, "pair", lambda number: (barrier.wait(), pair(number))[1])
     noisy, *_ = batches(sampler, 2, 1, threads=2)
