@@ -50,7 +50,10 @@ def pairs(
 
     def make(count: Any) -> Any:
         number = (first + count // local) * batch + worker * local + count % local
-        noisy, clean, gain = tf.numpy_function(pair, [number], 3 * [tf.float32])
+        # The number decides the pair. Told so, TensorFlow keeps the threads when operations
+        # must be deterministic; else it would make one pair after the other.
+        made = tf.numpy_function(pair, [number], 3 * [tf.float32], stateful=False)
+        noisy, clean, gain = made
         shaped = (tf.reshape(image, (side, side, 1)) for image in (noisy, clean))
         return (*shaped, tf.reshape(gain, ()))
 

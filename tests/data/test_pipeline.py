@@ -59,6 +59,19 @@ def test_the_number_of_threads_does_not_change_the_batches(threads, sampler):
     assert_batches_equal(batches(sampler, 4, 5, threads=threads), expected)
 
 
+@pytest.fixture(params=[False, True])
+def deterministic(request):
+    """Whether TensorFlow's operations must be deterministic; it goes back afterwards."""
+    from tensorflow.python.framework import config  # no public function ends it
+
+    before = config.is_op_determinism_enabled()
+    switch = {True: config.enable_op_determinism, False: config.disable_op_determinism}
+    switch[request.param]()
+    yield
+    switch[before]()
+
+
+@pytest.mark.usefixtures("deterministic")
 def test_pairs_are_made_in_several_threads(sampler, monkeypatch):
     """Two must be under way at once, or the barrier breaks."""
     barrier = threading.Barrier(2, timeout=120)  # seconds, on a busy machine
