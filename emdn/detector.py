@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.fft import fft2, fftfreq, ifft2
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
 from scipy.linalg import toeplitz
@@ -32,7 +33,12 @@ Floats = NDArray[np.float64]
 
 SIDE = 8  # pixels at a side of a block
 FEWEST_BLOCKS = 4  # blocks, below which nothing is measured
-MOST_BLOCKS = 16_384  # blocks of 1024 x 1024 pixels; of a larger image so many are taken
+PATCH = 256  # pixels, about the side of a patch in which periods are looked for
+CELL = 16  # frequencies at a side of the neighbourhood of a peak
+SLOWEST = 0.06  # cycles a pixel, from where on peaks are looked for
+PEAK = 20.0  # medians of its neighbourhood; noise alone is higher once in a million
+PERIODIC = 0.2  # share of the faster power in peaks, from where on they are cut down
+MOST_PATCHES = 16  # of 1024 x 1024 pixels; of a larger image about so many are taken
 
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
@@ -41,14 +47,16 @@ OUTLIER = 5.0  # standard deviations above the line, from where a block is no ev
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_READOUT = 20.0  # and in white noise beside the correlated noise
-FINE_STRUCTURE = 0.05  # deviation of structure as fine as pixels, relative to the mean
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
-# Where structure as fine as pixels is everywhere, as in a lattice, counts may show so many
-# times their gain. To take a camera for a counter then leaves noise, which does less harm
-# than to take a lattice for noise.
-IN_STRUCTURE = (0.45, 6.0)
+# What tells counts under fine structure from a camera whose grey levels are whole numbers.
+LOWEST = (
+    0.05  # share of the frequencies, that with least energy, which hardly hold structure
+)
+MOST_THERE = 1.5  # energy there of counts, in their shot noise
+SLOPE_OF_COUNTS = (0.6, 1.6)  # variance over mean, in grey levels
+MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of counts
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
@@ -305,34 +313,105 @@ class _Blocks(NamedTuple):
 
 def _sound_blocks(image: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | None:
     """Return the blocks that hold nothing but an image, or None if there are too few."""
-    pixels = _cut(image).astype(np.float64)
-    valid = np.isfinite(pixels).all((1, 2))
+    patches = _patches(image).astype(np.float64)
+    pixels = _blocks_of(patches)
+    sound: Any = np.isfinite(pixels).all((1, 2))
     if mask is not None:
-        valid &= ~_cut(mask).any((1, 2))
-    pixels = pixels[valid]
-    pixels = pixels[pixels.reshape(-1, SIDE**2).std(1) > 0]
-    if len(pixels) < FEWEST_BLOCKS:
+        sound &= ~_blocks_of(_patches(mask)).any((1, 2))
+    sound[sound] = pixels[sound].reshape(-1, SIDE**2).std(1) > 0
+    if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
-    pixels = pixels[~_with_constants(pixels, pixels.min())]
-    if len(pixels) < FEWEST_BLOCKS:
+    sound[sound] = ~_with_constants(pixels[sound], pixels[sound].min())
+    if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
-    levels, pixels_at = np.unique(pixels, return_counts=True)
+    levels, pixels_at = np.unique(pixels[sound], return_counts=True)
     step = _level_distance(levels)
-    pixels = pixels[~_clipped(pixels, levels, pixels_at, step)]
-    if len(pixels) < FEWEST_BLOCKS:
+    sound[sound] = ~_clipped(pixels[sound], levels, pixels_at, step)
+    if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
-    mean = pixels.mean((1, 2))
-    rows = (pixels - mean[:, np.newaxis, np.newaxis]).reshape(-1, SIDE**2)
+    mean = pixels[sound].mean((1, 2))
+    noise = _blocks_of(_without_periods(patches, sound))[sound]
+    rows = (noise - noise.mean((1, 2), keepdims=True)).reshape(-1, SIDE**2)
     return _Blocks(mean, (rows @ TRANSFORM.T) ** 2, step)
 
 
-def _cut(image: NDArray) -> NDArray:
-    """Return an image as (B, 8, 8) blocks, evenly spread ones of a large image."""
-    rows, columns = (length // SIDE for length in image.shape)
-    inner = image[: rows * SIDE, : columns * SIDE]
-    blocks = inner.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2)
-    every = int(np.ceil(np.sqrt(max(1.0, rows * columns / MOST_BLOCKS))))
-    return blocks[::every, ::every].reshape(-1, SIDE, SIDE)
+def _patches(image: NDArray) -> NDArray:
+    """Return (P, H, W) patches of whole blocks, of a large image some spread evenly."""
+    numbers = [max(1, round(length / PATCH)) for length in image.shape]
+    height, width = (
+        length // number // SIDE * SIDE
+        for length, number in zip(image.shape, numbers, strict=True)
+    )
+    rows, columns = numbers
+    inner = image[: rows * height, : columns * width]
+    patches = inner.reshape(rows, height, columns, width).swapaxes(1, 2)
+    every = int(np.ceil(np.sqrt(rows * columns / MOST_PATCHES)))
+    return patches[::every, ::every].reshape(-1, height, width)
+
+
+def _blocks_of(patches: NDArray) -> NDArray:
+    """Return (P, H, W) patches as (B, 8, 8) blocks."""
+    number, height, width = patches.shape
+    cut = patches.reshape(number, height // SIDE, SIDE, width // SIDE, SIDE)
+    return cut.swapaxes(2, 3).reshape(-1, SIDE, SIDE)
+
+
+def _without_periods(patches: Floats, sound: NDArray[np.bool_]) -> Floats:
+    """Return patches without the lattices and weaves in them, which repeat.
+
+    What repeats has sharp peaks in the Fourier transform, and noise has none, be it
+    correlated or not: its power varies from one frequency to the next like an exponential
+    distribution around a smooth mean. So a peak that stands out of its neighbourhood is
+    cut down to the level there. Patches in which such peaks are weak stay as they are.
+    """
+    number, height, width = patches.shape
+    if min(height, width) < 2 * CELL:
+        return patches
+    grid = sound.reshape(number, height // SIDE, width // SIDE)
+    sound = grid.repeat(SIDE, axis=1).repeat(SIDE, axis=2)
+    pixels = sound.sum((1, 2), keepdims=True)
+    mean = np.where(sound, patches, 0.0).sum((1, 2), keepdims=True) / np.maximum(pixels, 1)
+    image = np.where(sound, patches - mean, 0.0)
+    transform = fft2(image) - _of_borders(image)
+    power = np.abs(transform) ** 2
+    ordinary = _ordinary(power)
+    frequency = np.maximum(np.abs(fftfreq(height))[:, np.newaxis], np.abs(fftfreq(width)))
+    fast = np.where(frequency > SLOWEST, power, 0.0)
+    peaks = fast > PEAK * ordinary
+    transform[peaks] *= np.sqrt(ordinary[peaks] / power[peaks])
+    share = np.where(peaks, fast, 0.0).sum((1, 2)) / np.maximum(fast.sum((1, 2)), 1e-300)
+    periodic = (share > PERIODIC)[:, np.newaxis, np.newaxis]
+    return np.where(periodic, ifft2(transform).real, patches)
+
+
+def _ordinary(power: Floats) -> Floats:
+    """Return the median power in the neighbourhood of each frequency."""
+    number, height, width = power.shape
+    down, along = -height % CELL, -width % CELL
+    whole = np.pad(power, ((0, 0), (0, down), (0, along)), mode="wrap")
+    cells = whole.reshape(number, (height + down) // CELL, CELL, -1, CELL)
+    medians = np.median(cells, axis=(2, 4))
+    return medians.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, :height, :width]
+
+
+def _of_borders(image: Floats) -> NDArray[np.complex128]:
+    """Return the transform of what opposite borders have not in common.
+
+    A transform takes images for periodic, and the jump from one border to the other would
+    hide the peaks. L. Moisan, "Periodic plus smooth image decomposition", Journal of
+    Mathematical Imaging and Vision 39 (2011), equations 10 to 12.
+    """
+    jumps = np.zeros_like(image)
+    for first, last, other in (
+        (jumps[:, 0], jumps[:, -1], image[:, -1] - image[:, 0]),
+        (jumps[:, :, 0], jumps[:, :, -1], image[:, :, -1] - image[:, :, 0]),
+    ):
+        first += other
+        last -= other
+    down, along = (2 * np.cos(2 * np.pi * fftfreq(length)) for length in image.shape[1:])
+    laplacian = down[:, np.newaxis] + along - 4
+    laplacian[0, 0] = 1.0  # where the jumps, whose sum is 0, have no power
+    return fft2(jumps) / laplacian
 
 
 def _level_distance(levels: Floats) -> float:
@@ -774,8 +853,7 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
     shape = _noise_shape(transfer)
     if blocks.step and max(shape.correlation) < WEAK:
         white = _noise_shape(transfer, only_white=True)
-        line, structured = _line(blocks, transfer, white), len(white.parts) > 1
-        counter = _counter(blocks.step, line, offset, structured)
+        counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
         if counter is not None:
             return counter
     line = _line(blocks, transfer, shape)
@@ -804,18 +882,14 @@ def _checked(
 
 
 def _counter(
-    step: float, line: _Line, offset: float | None, structured: bool
+    step: float, line: _Line, transfer: _Transfer, offset: float | None
 ) -> Estimate | None:
     """Return the detector of an image whose grey levels are counts, else None."""
     dark = 0.0 if offset is None else offset
     ratio, error = (each / step for each in line.through(dark))
-    structure = FINE_STRUCTURE**2 * max(line.centre - dark, 0.0) / step
-    doubt = 2 * MODEL_ERROR + SIGNIFICANT * error
     told = None if offset is not None else 0.0
-    least, most = 1 - doubt, 1 + doubt + structure
-    if structured:
-        least, most = min(least, IN_STRUCTURE[0]), max(most, IN_STRUCTURE[1])
-    if least <= ratio <= most:
+    doubt = min(2 * MODEL_ERROR + SIGNIFICANT * error, MOST_DOUBT)
+    if abs(ratio - 1) < doubt or _textured_counts(step, line, transfer, dark):
         return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
     slope_error = float(np.sqrt(line.covariance[1, 1]))
     doubt = SIGNIFICANT * np.hypot(slope_error, MODEL_ERROR * step)
@@ -825,6 +899,26 @@ def _counter(
         error = float(np.hypot(line.at(line.centre)[1], MODEL_ERROR * line.level))
         return Estimate(counts, 0.0, error / step, None, 0.0, True)
     return None
+
+
+def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float) -> bool:
+    """Say whether levels are counts of a specimen with structure as fine as pixels.
+
+    Counts have at least their shot noise at every frequency, and little more where there
+    is least. Many cameras write whole numbers too, whose distance is not their gain.
+    """
+    expected = step * (line.centre - dark)
+    if expected <= 0:
+        return False
+    least = float(np.quantile(transfer.level[FAST], LOWEST)) / expected
+    error = float(np.median(transfer.level_error[FAST] / np.abs(transfer.level[FAST])))
+    slope, slope_error = line.slope / step, np.sqrt(line.covariance[1, 1]) / step
+    low, high = SLOPE_OF_COUNTS
+    if least < 1 - min(2 * MODEL_ERROR + SIGNIFICANT * error, MOST_DOUBT):
+        return False
+    if least < MOST_THERE:
+        return slope > low - SIGNIFICANT * slope_error
+    return low < slope < high and slope_error < (high - low) / SIGNIFICANT
 
 
 def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:

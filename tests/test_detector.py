@@ -31,18 +31,14 @@ def ramp(side: int, low: float, high: float) -> np.ndarray:
     return np.tile(np.linspace(low, high, side), (side, 1))
 
 
-@pytest.mark.parametrize(
-    ("period", "dose"),
-    [(7.0, 50.0), (7.0, 250.0), (9.0, 250.0), (9.0, 1250.0), (12.0, 50.0), (12.0, 1250.0)],
-)
-def test_counts_of_a_fine_lattice_are_counts(period, dose):
-    """Though structure as fine as pixels passes for noise, and noise for structure."""
-    y, x = 2 * np.pi / period * np.mgrid[:256, :256]
-    expected = dose * (1 + 0.5 * np.cos(x) + 0.48 * np.cos(0.9 * y))
-    counts = np.random.default_rng(1).poisson(expected).astype(float)
-    found = measured(3.0 * counts)
-    assert found.counting
-    assert found.detector.gain == 3.0
+def lattice(period: float, angle: float, dose: float, side: int = 256) -> np.ndarray:
+    """Return expected electrons, `dose` in the mean, of a turned lattice."""
+    y, x = 2 * np.pi / period * np.mgrid[:side, :side]
+    along, down = (
+        np.cos(angle) * x + np.sin(angle) * y,
+        np.cos(angle) * y - np.sin(angle) * x,
+    )
+    return dose * (1 + 0.5 * np.cos(along) + 0.48 * np.cos(0.9 * down))
 
 
 def hills(side: int = 512) -> np.ndarray:
@@ -171,7 +167,39 @@ def test_counts_on_a_pedestal_are_counts(factor, pedestal):
     assert error < 0.1 * abs(factor) * counts.mean()
 
 
+@pytest.mark.parametrize("dose", [15.0, 250.0, 1250.0])
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+@pytest.mark.parametrize("period", [4.0, 5.0, 7.0, 9.0, 12.0])
+def test_counts_of_a_fine_lattice_are_counts(period, angle, dose):
+    """Though structure as fine as pixels passes for noise, and noise for structure."""
+    counts = np.random.default_rng(1).poisson(lattice(period, angle, dose)).astype(float)
+    found = measured(3.0 * counts)
+    assert found.counting
+    assert found.detector.gain == 3.0
+
+
 # -------------------------------------------------------------------- measured: cameras
+
+
+@pytest.mark.parametrize("dose", [15.0, 50.0])
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+@pytest.mark.parametrize("period", [4.0, 5.0, 7.0, 9.0, 12.0])
+@pytest.mark.parametrize("camera", [CCD, SCINTILLATOR], ids=["CCD", "scintillator"])
+def test_a_fine_lattice_is_no_noise_of_a_camera(camera, period, angle, dose):
+    expected = lattice(period, angle, dose)
+    seen = measured(camera.apply(expected, np.random.default_rng(1))).detector
+    level = camera.expected(expected).mean()
+    assert noise(seen, level) == pytest.approx(noise(camera, level), rel=0.15)
+    assert seen.correlation == pytest.approx(camera.correlation, abs=0.05)
+
+
+def test_a_lattice_in_a_part_of_a_large_image_is_no_noise():
+    expected = np.full((1024, 1024), 50.0)
+    expected[300:, :700] = lattice(6.0, 0.2, 50.0, 1024)[300:, :700]
+    assert measured(COUNTER.apply(expected, np.random.default_rng(0))).counting
+    seen = measured(CCD.apply(expected, np.random.default_rng(0))).detector
+    level = CCD.expected(expected).mean()
+    assert noise(seen, level) == pytest.approx(noise(CCD, level), rel=0.1)
 
 
 @cameras
