@@ -8,6 +8,7 @@ finite or defects of the detector, decide nothing: their neighbours take their p
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -20,6 +21,7 @@ from emdn.detector import SIDE, Detector, Estimate, estimate_detector
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import Name, Network, find, load
+from emdn.whitening import Whitening
 
 # What the network may see, in units of the image's span. A pixel further out is a defect of
 # the detector, and would burn a hole into its surroundings.
@@ -32,8 +34,6 @@ STRIDE = 16  # pixels, the largest stride of any network
 # Expected counts at the brightest level, beyond which no network was trained by far.
 FEWEST_COUNTS, MOST_COUNTS = 1.0, 1e5
 USUAL_COUNTS = 100.0  # there, assumed of images that are too small to measure noise in
-
-SHARED = 0.3  # correlation of neighbours, above which a line says so
 
 # Spans of the image. Shot noise on a pedestal hardly depends on brightness, and a network
 # has seen no image whose black is farther away from its grey levels.
@@ -181,6 +181,13 @@ class Denoiser:
         if noiseless or image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
+        if network.gain_aware and detector is not None and any(detector.correlation):
+            whitening = Whitening.of(image, detector)
+            white, alone = whitening.apply(image), replace(detector, correlation=(0.0, 0.0))
+            denoised = whitening.invert(
+                self._denoise(white, alone, network, tiling, advance)
+            )
+            return np.clip(denoised, image.min(), image.max()) if self.clip else denoised
         scaling, gain = _fit(image), 1.0
         if network.gain_aware and detector is not None:
             scaling, gain = _exposure(image, detector)
@@ -253,13 +260,6 @@ def _measured(
         return Detector(span / USUAL_COUNTS, dark) if span > 0 else None
     estimate = estimate_detector(noisy, unsound, offset=offset)
     if estimate is not None:
-        shared = max(estimate.detector.correlation)
-        if shared > SHARED:
-            warnings.warn(
-                f"neighbours share their noise (correlation {shared:.2f}), for which the "
-                "network was not trained; if the image holds counts, tell its gain",
-                stacklevel=3,
-            )
         return estimate.detector
     if filled.min() < filled.max():
         warnings.warn(

@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.fft import fft2, fftfreq, ifft2
+from numpy.fft import fft2, fftfreq, ifft2, rfftfreq
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
 from scipy.linalg import toeplitz
@@ -155,6 +155,23 @@ class Detector:
         """Return the electrons a pixel that made an image, in the mean."""
         return float((image.mean(dtype=np.float64) - self.offset) / self.gain)
 
+    def transfer(self, shape: tuple[int, int]) -> NDArray[np.complex128]:
+        """Return what the spread of an electron's signal does to waves.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of an image.
+
+        Returns
+        -------
+        (H, W // 2 + 1) complex array
+            Its magnitude is the modulation transfer function, 1 for the mean. Frequencies
+            are those of ``numpy.fft.rfft2``.
+        """
+        down, along = _kernels(*spread_of(self.correlation))
+        return np.outer(_waves(down, fftfreq(shape[0])), _waves(along, rfftfreq(shape[1])))
+
     def _spread(self, counts: Floats) -> Floats:
         """Return the counts after point spread and memory, which keep their sum."""
         width, memory = spread_of(self.correlation)
@@ -229,6 +246,12 @@ def _kernels(width: float, memory: float) -> tuple[Floats, Floats]:
     spread = _gaussian(width)
     longer = np.convolve(spread, _memory(abs(memory)))
     return (spread, longer) if memory >= 0 else (longer, spread)
+
+
+def _waves(kernel: Floats, frequencies: NDArray[np.floating]) -> NDArray:
+    """Return the Fourier transform of a kernel around its middle."""
+    places = np.arange(len(kernel)) - len(kernel) // 2
+    return np.exp(-2j * np.pi * np.outer(frequencies, places)) @ kernel
 
 
 def _autocorrelation(kernel: Floats) -> Floats:

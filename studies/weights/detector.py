@@ -5,11 +5,10 @@
 CORPUS is a folder of micrographs with a `manifest.csv` whose columns `file`, `split` and
 `source` say which are for training and which for validation; those of the test split are
 not read. Micrographs and synthetic specimens are exposed by several detectors at several
-doses, and `estimate_detector` is compared with the truth. (The columns `old` of the
-published table are of the ratio of variance and mean, which was measured before.) At most
-two crops of a source are taken, so that no source outvotes the others. Micrographs hold
-noise of their own, which at a scale of 1000 counts and more is as strong as the shot noise:
-what an estimator then finds more is there.
+doses, and `estimate_detector` is compared with the truth. At most two crops of a source are
+taken, so that no source outvotes the others. Micrographs hold noise of their own, which at
+a scale of 1000 counts and more is as strong as the shot noise: what an estimator then finds
+more is there.
 
 Writes `studies/results/detector.csv`, one row for a kind of images, detector, scale and
 side. Ratios are to the truth and have a median, the 10th and 90th percentile and the one
