@@ -5,7 +5,7 @@
 A file is denoised image by image, so that a movie or a tilt series takes no more memory
 than one of its images. Whatever is wrong with an output is found before the work for it
 begins. An output is there whole or not at all, so that a batch that was interrupted goes on
-where it stopped.
+where it stopped. It tells where it comes from, if its format has a place for that.
 """
 
 import os
@@ -13,15 +13,18 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from emdn import __version__
 from emdn.denoiser import Denoiser, measure
 from emdn.detector import Estimate
+from emdn.files import sha256
 from emdn.io import (
     READABLE,
     WRITABLE,
@@ -34,13 +37,17 @@ from emdn.io import (
     open_micrograph,
     write_frames,
 )
-from emdn.io.metadata import LENGTHS
+from emdn.io.metadata import LENGTHS, Fact
 
 Format = Literal["tif", "mrc", "npy", "png"]
 """Formats to write, as suffixes without their dot."""
 
 PixelType = Literal["float32", "same"]
 """Types of the pixels to write, float32 or that of the input."""
+
+
+DENOISED_BY = "denoised by"
+"""Name of the fact by which a result says that it is one."""
 
 
 @dataclass(frozen=True)
@@ -212,11 +219,46 @@ def denoise_file(
             target, source.shape, dtype, source.metadata, overwrite=batch.overwrite
         )
         done = Done(target, notes)
+        if earlier := source.metadata.other.get(DENOISED_BY):
+            done.notes.append(f"was denoised already, by {earlier}")
         frames = _denoised_frames(source, noise_remover, batch, dtype, done, advance)
+        first = next(frames)  # which tells what is measured
+        provenance = _provenance(job.source, noise_remover, batch, done)
+        # First, since an MRC holds what fits; it replaces that of an earlier denoising.
+        other = provenance | dict(source.metadata.other) | provenance
+        about = replace(source.metadata, other=other)
         write_frames(
-            target, frames, source.shape, dtype, source.metadata, overwrite=batch.overwrite
+            target,
+            chain([first], frames),
+            source.shape,
+            dtype,
+            about,
+            overwrite=batch.overwrite,
         )
         yield done
+
+
+def _provenance(
+    source: Path, noise_remover: Denoiser, batch: Batch, done: Done
+) -> dict[str, Fact]:
+    """Return where a result comes from: what its file should tell in a year."""
+    told = {name: getattr(batch, name) for name in ("gain", "offset", "readout")}
+    known = ", ".join(
+        f"{name} {value:g}" for name, value in told.items() if value is not None
+    )
+    measured = f"measured: {done.measured}" if done.measured else "not measured"
+    detector = f"told: {known}" if known else measured
+    weights = noise_remover.weights
+    facts: dict[str, Fact] = {
+        DENOISED_BY: f"emdn {__version__}",
+        "weights": weights.name,
+        "weights sha256": sha256(weights),
+        "detector of the input": detector,
+        "options": f"tile_size {noise_remover.tile_size}, overlap {noise_remover.overlap}",
+    }
+    if source.is_file():
+        facts["input sha256"] = sha256(source)
+    return facts
 
 
 def convert(image: NDArray[np.float32], dtype: DTypeLike) -> tuple[NDArray, int]:

@@ -406,13 +406,12 @@ def _list_images(file: Path) -> bool:
     typer.echo(file)
     for number, source in enumerate(sources):
         shape = " x ".join(map(str, source.shape))
-        known = {
-            key: value
-            for key, value in asdict(source.metadata).items()
-            if value is not None
-        }
-        facts = "  ".join(f"{key} {value}" for key, value in known.items())
+        known = asdict(source.metadata)
+        other = known.pop("other")
+        facts = "  ".join(f"{k} {v}" for k, v in known.items() if v is not None)
         typer.echo(f"{number:>4}  {source.name}  {shape}  {source.dtype}  {facts}".rstrip())
+        for key, value in other.items():
+            typer.echo(f"      {key}: {value}")
     return True
 
 

@@ -785,9 +785,14 @@ class Estimate:
         at = self.detector
 
         def measured(value: float, error: float | None) -> str:
-            return f"{value:.4g}" + (" (assumed)" if error is None else f" +- {error:.2g}")
+            if error is None:
+                return f"{value:.4g} (assumed)"
+            return f"{value:.4g} +- {error:.2g}" if error else f"{value:.4g}"
 
         along, down = at.correlation
+        if self.counting:
+            offset = measured(at.offset, self.offset_error)
+            return f"counts: gain {at.gain:.4g}, offset {offset}"
         return (
             f"gain {measured(at.gain, self.gain_error)}, "
             f"offset {measured(at.offset, self.offset_error)}, "

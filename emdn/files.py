@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, by one process, and as was described."""
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -13,6 +14,12 @@ except ImportError:  # Windows has none
     fcntl = None
 
 MOST_CHANGES = 5  # changed settings that a message names
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:  # which may be larger than memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

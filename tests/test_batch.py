@@ -1,5 +1,6 @@
 """What is written where, what is skipped, and that nothing half-written stays behind."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import emdn
 from emdn.batch import Batch, Job, convert, denoise_file, plan
 from emdn.denoiser import Denoiser
 from emdn.io import MicrographError, read_micrograph, write_micrograph
@@ -88,6 +90,32 @@ def test_what_is_done_already_is_skipped_and_kept_to_the_bit(tmp_path, noise_rem
     assert job.target.read_bytes() != before
     with pytest.raises(MicrographError, match="exists already"):
         list(denoise_file(job, noise_remover))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "mrc", "png"])
+def test_a_result_tells_where_it_comes_from(tmp_path, noise_remover, suffix):
+    np.save(tmp_path / "a.npy", counts())
+    (_,) = denoise_file(Job(tmp_path / "a.npy", tmp_path / f"b.{suffix}"), noise_remover)
+    _, metadata = read_micrograph(tmp_path / f"b.{suffix}")
+    told = metadata.other
+    assert told["denoised by"] == f"emdn {emdn.__version__}"
+    digest = hashlib.sha256((tmp_path / "a.npy").read_bytes()).hexdigest()
+    assert told["input sha256"] == digest
+    weights = noise_remover.weights
+    assert told["weights sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert str(told["detector of the input"]).startswith("measured: counts: gain 1")
+
+
+def test_a_result_that_is_denoised_again_says_so_and_what_was_told(tmp_path, noise_remover):
+    np.save(tmp_path / "a.npy", counts())
+    (_,) = denoise_file(Job(tmp_path / "a.npy", tmp_path / "b.tif"), noise_remover)
+    again = Job(tmp_path / "b.tif", tmp_path / "c.tif")
+    (done,) = denoise_file(again, noise_remover, Batch(gain=2.0))
+    assert any("denoised already" in note for note in done.notes)
+    told = read_micrograph(tmp_path / "c.tif")[1].other
+    assert told["detector of the input"] == "told: gain 2"
+    digest = hashlib.sha256((tmp_path / "b.tif").read_bytes()).hexdigest()
+    assert told["input sha256"] == digest
 
 
 @pytest.mark.parametrize("suffix", ["tif", "mrc", "npy"])

@@ -3,7 +3,6 @@
 Beside each ``.keras`` file lies its model card, and ``SHA256SUMS`` holds the hashes.
 """
 
-import hashlib
 import json
 import os
 import zipfile
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from emdn.files import sha256
 
 if TYPE_CHECKING:
     import keras
@@ -187,11 +188,6 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
             f"and one channel to the like; this one takes {inputs} and returns {outputs}"
         )
     return model
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def shipped_hashes() -> dict[str, str]:

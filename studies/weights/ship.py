@@ -18,9 +18,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from emdn.files import sha256
 from emdn.noise import noisy_pair
 from emdn.specimens.micrographs import membranes
-from emdn.weights import NAMES, WEIGHTS, load, read_model, sha256
+from emdn.weights import NAMES, WEIGHTS, load, read_model
 
 DIGITS = 11
 """Leading binary digits of a weight that are kept, of the 24 that float32 has."""

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from keras import layers
 
+from emdn.files import sha256
 from emdn.losses import HuberisedMSE
 from emdn.networks import build
 from emdn.networks.ede2019 import SMALL, TINY
 from emdn.networks.inference import remove_noise
 from emdn.networks.unet import UNET, UNetConfig
-from emdn.weights import NAMES, WEIGHTS, load, read_model, sha256, shipped_hashes
+from emdn.weights import NAMES, WEIGHTS, load, read_model, shipped_hashes
 
 AWARE, BLIND = (UNetConfig((4,), (1,), stabilised=each) for each in (True, False))
 TILES = np.random.default_rng(0).uniform(size=(2, 32, 48)).astype(np.float32)
