@@ -39,7 +39,7 @@ FACTS = yaml.safe_load((WEIGHTS / "cards.yml").read_text())
 FAILURES = """\
 Of specimens at {scale:.0f} counts at the brightest pixel, the mean of {exposures} exposures
 (`studies/weights/failures.py`; in brackets what is left by a cycle-spun wavelet filter
-that is told the noise):
+that knows the noise):
 
 - **Single atoms lose contrast**: of atoms of {heights} above an even film, {atoms} of the
   contrast is left.
@@ -54,7 +54,7 @@ that is told the noise):
 
 ![Noisy, denoised and true specimens](../../studies/results/failures_{dose}.png)
 
-Texture as fine and as weak as the noise is smoothed away. Of noise that is not shot noise,
+Texture as fine and as weak as the noise is smoothed away. Where noise is not shot noise,
 {other_noise}
 A second exposure that is denoised by itself tells what is in the specimen."""
 CARD = """\
@@ -63,8 +63,9 @@ CARD = """\
 - **Network**: `{network}`, {parameters:,} trainable parameters, {macs:.2f} GMAC
   for 512 x 512 pixels. {gain}
 - **Meant for**: shot noise at {doses}.
-  It knows no other noise: no detector blur, no scan distortion, no noise that binning or
-  compression correlated.
+  It knows no other noise: no scan distortion, and nothing that compression left. To a
+  gain-aware network `Denoiser` passes readout noise as a lower black level, and noise that
+  neighbours share once it is white.
 - **Recipe**: {recipe}
 - **Data**: {data}
 - **SHA-256**: `{digest}`
