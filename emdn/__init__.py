@@ -36,7 +36,8 @@ The rooms, a small core and seven wings, which import along the flow and never b
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
-    trust/         what one image tells of its denoised one: thinning
+    trust/         what one image tells of its denoised one: thinning, risk, resolution,
+                   consistency
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
-from scipy.special import chdtrc, gammainc, gammaincc, ndtri
+from scipy.special import chdtrc
 
 from emdn.detector import Detector
 from emdn.trust.thinning import electrons
@@ -22,8 +22,6 @@ Floats = NDArray[np.float64]
 
 SIDE = 3  # pixels at a side of a cell, of which a window has three in each direction
 CELLS = (-1, 0, 1)  # places of a window's cells in either direction
-LEAST = 1e-300  # probability, below which a tail is cut
-DARK = 0.01  # electrons in a cell, below which its mean is not taken to be
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def consistency(
         side**2 * uniform_filter(electrons(each, detector) + detector.readout**2, side)
         for each in (noisy, truth)
     )
-    excess = _deviations(np.maximum(counts, 0), np.maximum(means, DARK))
+    excess = _deviations(np.maximum(counts, 0), np.maximum(means, 0))
     squares = [
         np.roll(excess**2, (side * y, side * x), (0, 1)) for y in CELLS for x in CELLS
     ]
@@ -134,11 +132,19 @@ def consistency(
 def _deviations(counts: Floats, means: Floats) -> Floats:
     """Return how unusual Poisson counts are, as deviations of a normal distribution.
 
-    Half of the probability of the count itself belongs to either tail.
+    That so many or fewer are counted is as probable as that a gamma variate is larger than
+    the mean. Its cube root is all but normal. Half a count, for the count itself, belongs
+    to either tail.
+
+    References
+    ----------
+    E. B. Wilson and M. M. Hilferty, "The distribution of chi-square", Proceedings of the
+    National Academy of Sciences 17 (1931), 684-688.
     """
-    above = ndtri(np.maximum(gammainc(counts + 0.5, means), LEAST))
-    below = ndtri(np.maximum(gammaincc(counts + 0.5, means), LEAST))
-    return np.where(counts > means, -above, below)
+    shape = counts + 1 / 2
+    found = 3 * np.sqrt(shape) * (1 - 1 / (9 * shape) - np.cbrt(means / shape))
+    # Below a count in a cell, half a count would make an excess of none at all.
+    return np.where(found * (counts - means) > 0, found, 0)
 
 
 def _inner(values: Floats, margin: int) -> Floats:
