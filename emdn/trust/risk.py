@@ -92,7 +92,8 @@ class Risk:
         """Mean squared error of the best denoiser that keeps so much noise.
 
         It has hardly any standard error, but holds only for specimens as those that the
-        denoiser was trained on. An `mse` that lies above says that this is another one.
+        denoiser was trained on. An `mse` that lies above says that this is another one, as
+        a lattice, where the shipped weights err by up to 1.3 times what is expected.
         """
         return self.kept * self.noise
 
@@ -195,9 +196,11 @@ def estimated_risk(image: NDArray, response: Response) -> Risk:
 
     Notes
     -----
-    The standard error is that of independent noise and grows with the variance of the noise
-    over the root of the number of pixels: an error of a twentieth of the noise is known to
-    within a tenth from some 100,000 pixels on. `Risk.expected` is far sharper.
+    The standard error is that of the noise's own mean square: an error of a twentieth of
+    the noise is known to within a tenth from some 100,000 pixels on. On validation crops of
+    512 x 512 pixels 23 of 30 estimates are within a tenth of the truth. The others, all of
+    errors below 6 % of the noise, are within two standard errors of it
+    (studies/results/trust_risk.csv).
 
     References
     ----------
