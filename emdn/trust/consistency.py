@@ -92,9 +92,13 @@ def consistency(
     -----
     Readout noise of variance s makes the electrons of a pixel, and s more, have a variance
     that equals their mean, so they are taken for counts of that mean. Noise that neighbours
-    share is made white first. The denoised image knows the noisy one and follows its noise
-    a little: what it keeps is no longer there to be found implausible, and alarms are rarer
-    than they would be of a truth.
+    share is made white first.
+
+    A denoised image knows the noisy one and follows its noise, so alarms are far rarer than
+    of a truth: at a rate of 1 % the shipped weights raise them in 0 to 0.5 % of the pixels,
+    also where they lost a lattice. To judge a denoiser, thin the exposure, denoise the
+    first half and ask of the second, ``consistency(second, denoised_first, detector)`` with
+    the half's detector: it is then 2 to 15 % of the pixels, and 1 % of a truth.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from emdn.detector import Detector
 from emdn.trust.consistency import consistency
+from emdn.trust.thinning import thin
 
 CAMERAS = {
     "counter": Detector(1.0),
@@ -97,6 +98,14 @@ def test_lost_texture_is_found_everywhere(rng):
     texture = 20 + 8 * np.sin(np.arange(SHAPE[1]) / 1.5) * np.ones((SHAPE[0], 1))
     noisy = COUNTER.apply(texture, rng)
     assert consistency(noisy, np.full(SHAPE, 20.0), COUNTER).alarms() > 0.2
+
+
+def test_a_half_that_was_held_out_finds_what_follows_the_noise(rng):
+    noisy = COUNTER.apply(field(20.0), rng)
+    assert consistency(noisy, noisy, COUNTER).alarms() == 0
+    first, second, (_, half) = thin(noisy, COUNTER, 0.5, rng)
+    assert consistency(second, first, half).alarms() > 0.1
+    assert 0.005 < consistency(second, field(10.0), half).alarms() < 0.02
 
 
 def test_no_electrons_where_none_are_expected_are_plausible():
