@@ -246,7 +246,7 @@ class Denoiser:
         other.weights = network
         return other
 
-    def _tiling(self, shape: tuple[int, ...]) -> Tiling:
+    def _tiling(self, shape: tuple[int, int]) -> Tiling:
         # Mirrored noise passes for structure, so what fits into one tile gets no margin.
         overlap = self.overlap if max(shape) > self.tile_size else 0
         return Tiling.balanced(shape, size=self.tile_size, overlap=overlap)

@@ -120,6 +120,7 @@ class Adaptation(Generic[Remover]):
         check_weights_path(path)
         if self.model is None:
             raise ValueError(f"{path}: there are no adapted weights to save; {self.reason}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path, beside=f".{path.stem}.part.keras") as temporary:
             self.model.save(temporary)
         card = {**self.card, "weights": path.name, "weights_sha256": sha256(path)}
