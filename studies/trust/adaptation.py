@@ -33,7 +33,15 @@ SIDE = 512  # pixels
 SIDE_OF_BEST = 256  # pixels, on which the eight symmetries are timed and scored
 DOSES = (60.0, 600.0)  # counts at the brightest pixel
 SEED = 2026
-COLUMNS: tuple[str, ...] = ("specimen", "kind", "counts", "mse_before", "mse_after", "change", "kept")
+COLUMNS: tuple[str, ...] = (
+    "specimen",
+    "kind",
+    "counts",
+    "mse_before",
+    "mse_after",
+    "change",
+    "kept",
+)
 COLUMNS += ("standard_errors", "seconds", "cpu_seconds")
 COLUMNS += ("change_of_best", "cpu_fast", "cpu_best")
 
@@ -78,15 +86,15 @@ def drawn(function: Callable[..., Image], **settings: float) -> Callable[[], Ima
 
 
 SPECIMENS: dict[str, tuple[str, Callable[[], Image]]] = {
-    "lattice, 7 pixels": ("periodic", drawn(lattice, spacing=7.0)),
-    "weave, 8.3 pixels": ("periodic", lambda: weave(8.3)),
-    "fringes, 5.3 pixels": ("periodic", lambda: fringes(5.3)),
+    "lattice of 7 pixels": ("periodic", drawn(lattice, spacing=7.0)),
+    "weave of 8.3 pixels": ("periodic", lambda: weave(8.3)),
+    "fringes of 5.3 pixels": ("periodic", lambda: fringes(5.3)),
     "empty film": ("other", empty),
     "texture": ("other", drawn(texture)),
-    "stripes, 10 pixels": ("periodic", lambda: stripes(10.0)),
+    "stripes of 10 pixels": ("periodic", lambda: stripes(10.0)),
     "membranes": ("other", drawn(membranes)),
-    "weave, 15 pixels": ("periodic", lambda: weave(15.0)),
-    "lattice, 12 pixels": ("periodic", drawn(lattice, spacing=12.0)),
+    "weave of 15 pixels": ("periodic", lambda: weave(15.0)),
+    "lattice of 12 pixels": ("periodic", drawn(lattice, spacing=12.0)),
     "film": ("other", drawn(film)),
     "leaves": ("other", drawn(leaves)),
 }
@@ -172,8 +180,9 @@ def main() -> None:
             if (name, counts) not in done:
                 row = score(name, kind, draw(), counts)
                 with options.output.open("a") as file:
-                    csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-    lines = [line.split(",") for line in options.output.read_text().splitlines()]
+                    file.write(",".join(str(row[name]) for name in COLUMNS) + "\n")
+    with options.output.open() as file:
+        lines = list(csv.reader(file))
     lines.insert(1, ["---"] * len(COLUMNS))
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
