@@ -12,6 +12,7 @@ otherwise the one before is.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -81,11 +82,11 @@ class Adaptation(Generic[Remover]):
         Whether the adapted network was found to be better.
     reason : str
         Why it was kept or not, in one line.
-    before, after : float or None
+    before, after : float
         Mean squared error of the two networks in the counts held out, in squares of counts
         a pixel of the whole exposure. The noise of those counts is subtracted, so that it
-        is an unbiased estimate of the true one; None where nothing was judged.
-    error : float or None
+        is an unbiased estimate of the true one; NaN where nothing was judged.
+    error : float
         Standard error of ``after - before``, which is much smaller than that of either.
     seconds : float
         Time that it took.
@@ -96,9 +97,9 @@ class Adaptation(Generic[Remover]):
     denoiser: Remover
     kept: bool
     reason: str
-    before: float | None = None
-    after: float | None = None
-    error: float | None = None
+    before: float = math.nan
+    after: float = math.nan
+    error: float = math.nan
     seconds: float = 0.0
     card: dict[str, Any] = field(default_factory=dict, repr=False)
     model: "keras.Model | None" = field(default=None, repr=False)

@@ -154,9 +154,7 @@ def score(name: str, kind: str, clean: Image, counts: float) -> dict[str, object
     adaptation = shipped.adapt(noisy)
     cpu = time.process_time() - begun
     after = mse(adaptation.denoiser.denoise(noisy), truth)
-    z = float("nan")
-    if adaptation.before is not None and adaptation.after is not None:
-        z = (adaptation.after - adaptation.before) / (adaptation.error or np.inf)
+    z = (adaptation.after - adaptation.before) / adaptation.error
     row: dict[str, object] = {"specimen": name, "kind": kind, "counts": counts}
     row |= {"mse_before": before, "mse_after": after, "change": after / before - 1}
     row |= {"kept": adaptation.kept, "standard_errors": z}
