@@ -4,11 +4,12 @@ The flow::
 
     file --io--> image --scaling--> [0, 1] --tiling--> tiles --networks--> tiles
          --tiling--> --scaling--> image
+    counts --trust: adaptation--> weights of one's own, if they are better
     clean image --noise--> NoisyPair --data--> batches
          --networks, losses, training--> weights
     NoisyPair --benchmark: methods--> rows --benchmark: tables, plots--> table, figure
 
-The rooms, a small core and six wings, which import along the flow and never back::
+The rooms, a small core and seven wings, which import along the flow and never back::
 
     io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
                    mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
@@ -36,6 +37,8 @@ The rooms, a small core and six wings, which import along the flow and never bac
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
+    trust/         what can be said without a truth: thinning, risk, resolution,
+                   consistency, uncertainty, dose, page, report, adaptation
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

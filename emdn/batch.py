@@ -45,6 +45,8 @@ Format = Literal["tif", "mrc", "npy", "png"]
 PixelType = Literal["float32", "same"]
 """Types of the pixels to write, float32 or that of the input."""
 
+MOST_FRAMES = 4  # of a stack, which a network is adapted to
+
 
 DENOISED_BY = "denoised by"
 """Name of the fact by which a result says that it is one."""
@@ -87,6 +89,10 @@ class Batch:
     gain, offset, readout : float, optional
         What is known of the detector, as in `Denoiser.denoise`; the rest is measured in
         each image.
+    adapt : bool
+        Adapt the network to each image or stack first, as `Denoiser.adapt` does.
+    save_weights : Path, optional
+        File for the adapted weights, ``.keras``, with a card beside it.
     """
 
     image: str | int | None = None
@@ -97,10 +103,24 @@ class Batch:
     gain: float | None = None
     offset: float | None = None
     readout: float | None = None
+    adapt: bool = False
+    save_weights: Path | None = None
 
     def __post_init__(self) -> None:
         if self.every and self.image is not None:
             raise ValueError(f"image {self.image!r} and all images exclude each other")
+        if self.save_weights is not None:
+            if not self.adapt or self.every:
+                raise ValueError(
+                    f"{self.save_weights}: weights are saved of one image or stack that is "
+                    "adapted to; add --adapt, and name one image"
+                )
+            if self.save_weights.suffix != ".keras":
+                raise ValueError(f"{self.save_weights}: must end in .keras, as Keras saves")
+            if self.save_weights.exists() and not self.overwrite:
+                raise ValueError(
+                    f"{self.save_weights}: exists already; use --overwrite to replace it"
+                )
 
 
 @dataclass
@@ -117,12 +137,15 @@ class Done:
         Whether the file was there already and was left as it is.
     measured : str, optional
         What was measured of the detector, in words; of a stack, in its first image.
+    adapted : str, optional
+        What became of adapting the network, in words, if that was asked for.
     """
 
     target: Path
     notes: list[str] = field(default_factory=list)
     skipped: bool = False
     measured: str | None = None
+    adapted: str | None = None
 
 
 def plan(
@@ -221,7 +244,8 @@ def denoise_file(
         done = Done(target, notes)
         if earlier := source.metadata.other.get(DENOISED_BY):
             done.notes.append(f"was denoised already, by {earlier}")
-        frames = _denoised_frames(source, noise_remover, batch, dtype, done, advance)
+        remover = _adapted(source, noise_remover, batch, done)
+        frames = _denoised_frames(source, remover, batch, dtype, done, advance)
         first = next(frames)  # which tells what is measured
         provenance = _provenance(job.source, noise_remover, batch, done)
         # First, since an MRC holds what fits; it replaces that of an earlier denoising.
@@ -248,13 +272,15 @@ def _provenance(
     )
     measured = f"measured: {done.measured}" if done.measured else "not measured"
     detector = f"told: {known}" if known else measured
-    weights = noise_remover.weights
-    facts: dict[str, Fact] = {
-        DENOISED_BY: f"emdn {__version__}",
-        "weights": weights.name,
-        "weights sha256": sha256(weights),
+    names = ("tile_size", "overlap", "clip", "quality")
+    facts: dict[str, Fact] = {DENOISED_BY: f"emdn {__version__}"}
+    if isinstance(weights := noise_remover.weights, Path):
+        facts |= {"weights": weights.name, "weights sha256": sha256(weights)}
+    if done.adapted:
+        facts["adapted"] = done.adapted
+    facts |= {
         "detector of the input": detector,
-        "options": f"tile_size {noise_remover.tile_size}, overlap {noise_remover.overlap}",
+        "options": ", ".join(f"{name} {getattr(noise_remover, name)}" for name in names),
     }
     if source.is_file():
         facts["input sha256"] = sha256(source)
@@ -286,6 +312,32 @@ def convert(image: NDArray[np.float32], dtype: DTypeLike) -> tuple[NDArray, int]
     values = np.rint(image.astype(np.float64)) if whole else image.astype(np.float64)
     clipped = np.clip(values, float(limits.min), largest)
     return clipped.astype(kind), int((clipped != values).sum())
+
+
+def _adapted(source: Source, noise_remover: Denoiser, batch: Batch, done: Done) -> Denoiser:
+    """Return the denoiser adapted to a source, if that is asked for and better."""
+    if not batch.adapt:
+        return noise_remover
+    known: Any = {n: getattr(batch, n) for n in ("gain", "offset", "readout")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of `denoise` are told
+        adaptation = noise_remover.adapt(_some_frames(source), **known)
+    done.adapted = adaptation.reason
+    if batch.save_weights is not None:
+        if adaptation.kept:
+            adaptation.save(batch.save_weights)
+            done.adapted += f"; weights saved in {batch.save_weights}"
+        else:
+            done.notes.append(f"no weights were saved, {adaptation.reason}")
+    return adaptation.denoiser
+
+
+def _some_frames(source: Source) -> NDArray:
+    """Return an image, or a few of a stack, spread evenly."""
+    images = source.shape[0] if len(source.shape) == 3 else 1
+    wanted = set(np.linspace(0, images - 1, min(images, MOST_FRAMES)).round().astype(int))
+    frames = [frame for number, frame in enumerate(source.frames()) if number in wanted]
+    return np.stack(frames)
 
 
 def _denoised_frames(

@@ -144,6 +144,23 @@ def test_all_images_of_a_file_go_into_files_named_after_them(tmp_path, noise_rem
     )
 
 
+def test_a_stack_shares_one_adaptation(tmp_path, noise_remover):
+    """Too small for any: the reason is told once, and all images come back as before."""
+    stack = np.stack([counts(seed=seed) for seed in range(3)])
+    write_micrograph(tmp_path / "stack.mrc", stack)
+    (plain,), (adapted,) = (
+        denoise_file(
+            Job(tmp_path / "stack.mrc", tmp_path / f"{adapt}.npy"),
+            noise_remover,
+            Batch(gain=1.0, adapt=adapt),
+        )
+        for adapt in (False, True)
+    )
+    assert plain.adapted is None
+    assert adapted.adapted.startswith("not adapted: 40 x 32 pixels are too few")
+    np.testing.assert_array_equal(np.load(adapted.target), np.load(plain.target))
+
+
 def test_one_image_and_all_images_exclude_each_other():
     with pytest.raises(ValueError, match="exclude each other"):
         Batch(image="HAADF", every=True)

@@ -132,6 +132,69 @@ def test_weights_that_cannot_be_read_are_one_line(noisy):
     assert not noisy.with_name("o.npy").exists()
 
 
+@pytest.fixture
+def learner(tmp_path, monkeypatch):
+    """Save a small network that returns its input and learns in large steps."""
+    import keras
+
+    from emdn.networks import build
+    from emdn.networks.unet import UNetConfig
+
+    monkeypatch.setattr("emdn.trust.adaptation.LEARNING_RATE", 3e-3)
+    keras.utils.set_random_seed(0)
+    build(UNetConfig((8,), (1,))).save(tmp_path / "learner.keras")
+    return tmp_path / "learner.keras"
+
+
+def test_a_network_adapts_and_its_weights_are_used_again(noisy, learner, micrograph):
+    mine = noisy.with_name("mine.keras")
+    outputs = [noisy.with_name(name) for name in ("plain.npy", "adapted.npy", "again.npy")]
+    adapting = ("--weights", learner, "--adapt", "--save-weights", mine)
+    for output, options in zip(
+        outputs, (("--weights", learner), adapting, ("--weights", mine)), strict=True
+    ):
+        result = run("denoise", noisy, "-o", output, "--gain", 1, *options)
+        assert result.exit_code == 0, result.output
+        told = re.search(r"adapted: better by [\d.]+ standard errors.*mine", result.output)
+        assert bool(told) == (output == outputs[1])
+    plain, adapted, again = (np.load(output) for output in outputs)
+    assert mse(50 * micrograph, adapted) < mse(50 * micrograph, plain)
+    np.testing.assert_array_equal(again, adapted)
+
+
+def test_why_nothing_was_adapted_is_one_line(noisy, learner):
+    options = ("--gain", 1, "--readout", 3, "--weights", learner, "--adapt")
+    output, mine = noisy.with_name("out.tif"), noisy.with_name("mine.keras")
+    result = run("denoise", noisy, "-o", output, *options, "--save-weights", mine)
+    assert result.exit_code == 0, result.output
+    assert output.is_file()
+    assert not mine.exists()
+    assert "not adapted: the noise is no pure shot noise, the readout" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--save-weights", "mine.keras"), "add --adapt"),
+        (("--adapt", "--save-weights", "mine.h5"), "must end in .keras"),
+    ],
+)
+def test_weights_that_cannot_be_saved_are_one_line(noisy, options, message):
+    result = run("denoise", noisy, *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_one_file_of_weights_cannot_hold_those_of_two_inputs(noisy):
+    other = noisy.with_name("other.tif")
+    other.write_bytes(noisy.read_bytes())
+    mine = noisy.with_name("mine.keras")
+    result = run("denoise", noisy, other, "--adapt", "--save-weights", mine)
+    assert result.exit_code == 1
+    assert "cannot hold the weights of 2 inputs" in result.stderr
+
+
 def test_info_names_versions_devices_and_weights():
     result = run("info")
     assert result.exit_code == 0

@@ -128,7 +128,7 @@ def load(weights: Name | str | PathLike[str]) -> Network:
         status = path.stat()
         stamp = status.st_mtime_ns, status.st_size
         if path not in _loaded or _loaded[path][0] != stamp:
-            _loaded[path] = stamp, _compile(path, read_model(path))
+            _loaded[path] = stamp, compile_network(path, read_model(path))
         return _loaded[path][1]
 
 
@@ -229,8 +229,16 @@ def _without_news(config: Any) -> Any:
     return [_without_news(each) for each in config] if isinstance(config, list) else config
 
 
-def _compile(path: Path, model: "keras.Model") -> Network:
-    """Fold a model's normalisations and make a graph of it."""
+def compile_network(path: Path, model: "keras.Model") -> Network:
+    """Fold a model's normalisations and make a graph of it.
+
+    Parameters
+    ----------
+    path : Path
+        File that the model, or what it was made from, was read from.
+    model : keras.Model
+        A network of `emdn.networks.build`; later changes of it change nothing.
+    """
     import tensorflow as tf
 
     from emdn.networks.inference import fold_batch_norms, gain_aware, remove_noise

@@ -1,0 +1,101 @@
+"""How far off each pixel of a denoised image may be.
+
+The best denoiser for a kind of specimens errs, in the mean square, by as much as it keeps
+of the noise (Tweedie's formula), and that shows when a few electrons are taken away.
+So the map follows from the network itself: it is large where the network lets noise pass,
+at edges, faint atoms and fine texture, and small where it averages over much. Specimens
+that are not like those it was trained on raise the whole map, as far as the risk of the
+image says, which needs no truth either.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from emdn.detector import Detector
+from emdn.trust.risk import Denoise, Response, Risk, estimated_risk, respond
+
+Floats = NDArray[np.float64]
+
+PROBES = 4  # times that a few electrons are taken away
+# Settings that studies/trust/uncertainty.py chose on the training and validation splits.
+REACH = 4.0  # pixels, standard deviation of the Gaussian over which probes are averaged
+LEAST = 0.1  # share of its mean, below which the variance of no pixel is taken to be
+SPECIMENS = 0.15  # relative deviation of the risk from what the noise kept says
+
+
+class Uncertainty(NamedTuple):
+    """What may be wrong with a denoised image.
+
+    Parameters
+    ----------
+    denoised : (H, W) float64 array
+        The denoised image.
+    deviation : (H, W) float64 array
+        Standard deviation of the error of each pixel, in units of the image.
+    risk : Risk
+        The mean squared error, as the counts tell it.
+    response : Response
+        What the denoiser keeps of the noise, in the mean of all probes.
+    """
+
+    denoised: Floats
+    deviation: Floats
+    risk: Risk
+    response: Response
+
+
+def estimated_uncertainty(
+    denoise: Denoise,
+    image: NDArray,
+    detector: Detector,
+    rng: np.random.Generator,
+    *,
+    probes: int = PROBES,
+) -> Uncertainty:
+    """Denoise an image and tell how far off each pixel may be.
+
+    Parameters
+    ----------
+    denoise : callable
+        Takes an (H, W) image and its detector, and returns the denoised image.
+    image : (H, W) array
+        The noisy image; finite.
+    detector : Detector
+        What an electron does to a pixel, told or measured.
+    rng : numpy.random.Generator
+        Source of randomness.
+    probes : int
+        Times that a few electrons are taken away; each takes as long as the denoising.
+
+    References
+    ----------
+    B. Efron, "Tweedie's formula and selection bias", Journal of the American Statistical
+    Association 106 (2011), 1602-1614.
+    """
+    response = respond(denoise, image, detector, rng, probes=probes)
+    risk = estimated_risk(image, response)
+    return Uncertainty(response.denoised, _deviation(response, risk), risk, response)
+
+
+def _deviation(response: Response, risk: Risk) -> Floats:
+    """Return the standard deviation of the error of each pixel."""
+    kept = gaussian_filter(response.kept, REACH)
+    kept = np.maximum(kept, LEAST * max(float(kept.mean()), 0.0))
+    return np.sqrt(kept * (_level(risk) / max(float(kept.mean()), 1e-300)))
+
+
+def _level(risk: Risk) -> float:
+    """Return the mean squared error that both say, each weighted by its certainty.
+
+    Of a specimen that the network does not know, the noise that it keeps says too little.
+    """
+    if risk.expected <= 0:
+        return max(risk.mse, 0.0)
+    says = np.array([risk.expected, risk.mse])
+    weights = (
+        np.array([SPECIMENS * risk.expected, max(risk.error, 1e-9 * risk.noise)]) ** -2
+    )
+    return max(float(weights @ says / weights.sum()), risk.mse - 2 * risk.error, 0.0)
