@@ -225,7 +225,7 @@ def _predicts(found: Consistency) -> Finding:
     """Say whether one denoised half of the counts predicts the other half."""
     places = int(found.places(UNLIKELY).sum())
     share = found.alarms(UNLIKELY)
-    if places or share > 3 * UNLIKELY:
+    if places or share > USUAL * UNLIKELY:
         text = (
             f"In {share:.1%} of the image, half of the counts, denoised, does not predict "
         )

@@ -123,7 +123,7 @@ re.match{DEAF[1:]!r}
     assert alive(fork)
     assert alive(server)
     process.send_signal(end)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)  # on a busy machine
     assert process.returncode == -end, errors
     assert gone_within(10, [fork, server])
 
