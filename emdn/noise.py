@@ -13,16 +13,28 @@ from numpy.typing import NDArray
 
 from emdn.scaling import Scaling
 
-DoseRange = Literal["low", "ordinary", "any"]
+DoseRange = Literal["low", "ordinary", "any", "wide"]
 
 LOW_OFFSET = 25.0  # counts at the brightest pixel
 LOW_BETA = 75.0  # counts, mean of the exponential distribution of eq. 1
 ORDINARY_LOW, ORDINARY_HIGH = 200.0, 2500.0  # counts at the brightest pixel
+WIDE_LOW = 0.3  # counts at the brightest pixel
+WIDE_MIDDLE = 60.0, 500.0  # counts at the brightest pixel, where half of the wide range is
+
+
+def _wide_scale(rng: np.random.Generator) -> float:
+    """Draw from 0.3 to 2500, half of the time from the middle of that range."""
+    ends = np.log([WIDE_LOW, *WIDE_MIDDLE, ORDINARY_HIGH])
+    below, _, above = np.diff(ends)
+    start = 0.5 * below / (below + above)  # so that outside the middle factors are alike
+    return float(np.exp(np.interp(rng.random(), [0, start, start + 0.5, 1], ends)))
+
 
 SCALE_SAMPLERS: dict[DoseRange, Callable[[np.random.Generator], float]] = {
     "low": lambda rng: LOW_OFFSET + rng.exponential(LOW_BETA),
     "ordinary": lambda rng: rng.uniform(ORDINARY_LOW, ORDINARY_HIGH),
     "any": lambda rng: np.exp(rng.uniform(np.log(LOW_OFFSET), np.log(ORDINARY_HIGH))),
+    "wide": _wide_scale,
 }
 
 
@@ -50,10 +62,11 @@ def sample_scale(dose_range: DoseRange, rng: np.random.Generator) -> float:
 
     Parameters
     ----------
-    dose_range : {"low", "ordinary", "any"}
+    dose_range : {"low", "ordinary", "any", "wide"}
         Low draws 25 + Exp(mean 75), of mean 100 and median 77; ordinary draws uniformly
-        from 200 to 2500. Any draws from 25 to 2500, all factors alike; the paper has no
-        such range.
+        from 200 to 2500. The paper has no other ranges. Any draws from 25 to 2500, all
+        factors alike. Wide draws from 0.3 to 2500: half of its scales lie from 60 to 500,
+        all factors there alike, and so are all factors outside.
     rng : numpy.random.Generator
         Source of randomness.
 

@@ -24,7 +24,7 @@ def scales():
     rng = np.random.default_rng(0)
     return {
         name: np.array([sample_scale(name, rng) for _ in range(100_000)])
-        for name in ("low", "ordinary", "any")
+        for name in ("low", "ordinary", "any", "wide")
     }
 
 
@@ -91,6 +91,30 @@ def test_all_factors_between_the_ends_of_any_scale_are_alike(scales):
     )
 
 
+def test_half_of_the_wide_scales_lie_from_60_to_500(scales):
+    wide = scales["wide"]
+    assert 0.3 <= wide.min() < 0.301
+    assert 2490 < wide.max() <= 2500
+    inside = wide[(wide > 60) & (wide < 500)]
+    assert len(inside) / len(wide) == pytest.approx(0.5, abs=0.006)  # 4 deviations
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.3, 60), (60, 500), (500, 2500)])
+def test_all_factors_within_a_part_of_the_wide_range_are_alike(scales, low, high):
+    part = np.log(scales["wide"] / low)
+    part = part[(part > 0) & (part < math.log(high / low))]
+    assert stats.kstest(part, stats.uniform(0, math.log(high / low)).cdf).pvalue > 0.01
+
+
+def test_all_factors_outside_the_middle_of_the_wide_range_are_alike(scales):
+    wide = scales["wide"]
+    densities = [
+        (wide < 60).mean() / math.log(60 / 0.3),
+        (wide > 500).mean() / math.log(2500 / 500),
+    ]
+    assert densities[0] == pytest.approx(densities[1], rel=0.05)  # 5 deviations
+
+
 @pytest.mark.parametrize("scale", [25.0, 300.0, 2500.0])
 def test_the_same_state_gives_the_same_pair(scale, micrograph):
     first = noisy_pair(micrograph, scale, np.random.default_rng(5))
@@ -103,7 +127,7 @@ def test_the_same_state_gives_the_same_pair(scale, micrograph):
 
 
 def test_the_same_state_gives_the_same_scale():
-    for name in ("low", "ordinary", "any"):
+    for name in ("low", "ordinary", "any", "wide"):
         draws = {sample_scale(name, np.random.default_rng(5)) for _ in range(3)}
         assert len(draws) == 1
 
@@ -239,7 +263,7 @@ def test_images_that_are_not_finite_are_refused(rng):
 
 
 def test_unknown_dose_ranges_are_refused(rng):
-    message = r"dose range must be one of \['any', 'low', 'ordinary'\], got 'high'"
+    message = r"dose range must be one of \['any', 'low', 'ordinary', 'wide'\], got 'high'"
     with pytest.raises(ValueError, match=message):
         sample_scale("high", rng)
     with pytest.raises(ValueError, match=message):

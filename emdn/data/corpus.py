@@ -46,7 +46,7 @@ class DataConfig:
         not. Its manifest, if there is one, says which belong together, see
         `read_manifest`; without one a source is a subfolder, or else a single file.
         Subfolders train, val and test are splits.
-    dose_range : {"low", "ordinary", "any"}
+    dose_range : {"low", "ordinary", "any", "wide"}
         Distribution of the scale, see `emdn.noise.sample_scale`.
     crop : int
         Side of a training crop in pixels, a multiple of 16.
