@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emdn.trust.adaptation import Adaptation
 
 Quality = Literal["fast", "best"]
-"""How much time an image may take: see `Denoiser`."""
+"""How much time an image may take, see `Denoiser`."""
 
 # What the network may see, in units of the image's span. A pixel further out is a defect of
 # the detector, and would burn a hole into its surroundings.
