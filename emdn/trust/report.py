@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emdn.detector import Detector, Estimate, estimate_detector
+from emdn.denoiser import measure
+from emdn.detector import Detector, Estimate
 from emdn.scaling import Scaling
 from emdn.trust.consistency import Consistency, consistency
 from emdn.trust.page import page
@@ -153,7 +154,7 @@ def assess(
         If the image shows no noise and no detector is told, or is too small.
     """
     noisy = np.asarray(image, np.float64)
-    estimate = estimate_detector(noisy) if detector is None else None
+    estimate = measure(noisy) if detector is None else None
     if estimate is not None:
         detector = estimate.detector
     if detector is None:
@@ -162,10 +163,11 @@ def assess(
     uncertainty = resolution = None
     if denoised is None:
         uncertainty = estimated_uncertainty(denoise, noisy, detector, rng)
-        resolution = exposure_resolution(denoise, noisy, detector, rng)
         found = uncertainty.denoised
-        first, second, (of_first, of_second) = thin(noisy, detector, 0.5, rng)
-        agreement = consistency(second, denoise(first, of_first), of_second)
+        halves = thin(noisy, detector, 0.5, rng)
+        first, second = map(denoise, halves[:2], halves.detectors)
+        resolution = exposure_resolution(halves, (first, second))
+        agreement = consistency(halves.second, first, halves.detectors[1])
     else:
         found = np.asarray(denoised, np.float64)
         agreement = consistency(noisy, found, detector)

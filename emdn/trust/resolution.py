@@ -12,15 +12,15 @@ one exposure is thinned into two halves, and both are denoised. Two curves follo
   correlation of the denoised half with the truth.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emdn.detector import Detector
 from emdn.spectrum import as_image
-from emdn.trust.risk import HANN, Denoise
-from emdn.trust.thinning import thin
+from emdn.trust.risk import HANN
+from emdn.trust.thinning import Thinned
 
 Floats = NDArray[np.float64]
 
@@ -136,21 +136,15 @@ def ring_correlation(
     return rings.correlation(rings.total(one, other), power, threshold)
 
 
-def exposure_resolution(
-    denoise: Denoise, image: NDArray, detector: Detector, rng: np.random.Generator
-) -> Resolution:
+def exposure_resolution(halves: Thinned, denoised: Sequence[NDArray]) -> Resolution:
     """Find which detail of a denoised image one exposure bears out.
 
     Parameters
     ----------
-    denoise : callable
-        Takes an (H, W) image and its detector, and returns the denoised image.
-    image : (H, W) array
-        The noisy image; finite.
-    detector : Detector
-        What an electron does to a pixel, told or measured.
-    rng : numpy.random.Generator
-        Source of randomness.
+    halves : Thinned
+        The exposure, divided into two (H, W) images by a share of 1/2.
+    denoised : sequence of 2 (H, W) arrays
+        What a denoiser makes of each half by itself.
 
     Notes
     -----
@@ -160,11 +154,8 @@ def exposure_resolution(
     does, 22 are within a tenth, and the others claim too little
     (studies/results/trust_resolution.csv).
     """
-    thinned = thin(image, detector, 0.5, rng)
-    recorded = thinned[:2]
-    denoised = [denoise(each, thinned.detectors[0]) for each in recorded]
-    halves = ring_correlation(denoised[0], denoised[1])
-    one, other = (_waves("image", each) for each in recorded)
+    claimed = ring_correlation(denoised[0], denoised[1])
+    one, other = (_waves("half", each) for each in (halves.first, halves.second))
     found, too = (_waves("denoised", each) for each in denoised)
     rings = _Rings.of(one.shape)
     truth = rings.total(one, other)
@@ -173,7 +164,7 @@ def exposure_resolution(
     noise = np.sqrt(rings.total(one, one) * rings.total(other, other))
     sure = truth > SURE * rings.error * noise
     power = np.where(sure, np.sqrt(known * np.maximum(truth, 0)), np.inf)
-    return Resolution(halves, rings.correlation(common, power, WITH_TRUTH))
+    return Resolution(claimed, rings.correlation(common, power, WITH_TRUTH))
 
 
 class _Rings(NamedTuple):

@@ -108,7 +108,9 @@ class Case:
 
     def resolution(self) -> Row:
         """Compare claimed resolutions with the truth's."""
-        claimed = exposure_resolution(self.denoise, self.noisy, self.detector, self.rng)
+        halves = thin(self.noisy, self.detector, 0.5, self.rng)
+        denoised = [self.denoise(each, halves.detectors[0]) for each in halves[:2]]
+        claimed = exposure_resolution(halves, denoised)
         thinned = thin(self.noisy, self.detector, 0.5, self.rng)
         half = self.denoise(thinned.first, thinned.detectors[0])
         with_truth = [

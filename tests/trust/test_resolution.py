@@ -12,7 +12,7 @@ from emdn.trust.resolution import (
     exposure_resolution,
     ring_correlation,
 )
-from emdn.trust.thinning import part_of
+from emdn.trust.thinning import part_of, thin
 
 COUNTER = Detector(1.0)
 CAMERAS = {
@@ -27,6 +27,12 @@ def specimen():
     """Return expected electrons of a texture with detail of 6 pixels and more."""
     texture = gaussian_filter(np.random.default_rng(5).normal(size=(256, 256)), 1.5)
     return 50 * np.exp(0.3 * texture / texture.std())
+
+
+def resolution(denoise, image, detector, rng):
+    """Divide an exposure, denoise its halves and find what they bear out."""
+    halves = thin(image, detector, 0.5, rng)
+    return exposure_resolution(halves, list(map(denoise, halves[:2], halves.detectors)))
 
 
 def smooth(image, _):
@@ -82,7 +88,7 @@ def test_the_half_that_is_held_out_tells_the_correlation_with_the_truth(
     camera, specimen, rng
 ):
     noisy, truth = camera.apply(specimen, rng), camera.expected(specimen)
-    found = exposure_resolution(smooth, noisy, camera, rng).held_out
+    found = resolution(smooth, noisy, camera, rng).held_out
     alone = part_of(camera, 0.5).apply(specimen / 2, np.random.default_rng(8))
     true = ring_correlation(smooth(alone, camera), truth, WITH_TRUTH)
     strong = true.correlation > 0.5
@@ -99,7 +105,7 @@ def test_what_a_denoiser_invents_flatters_the_halves_alone(specimen, rng):
         return smooth(image, detector) + invented * detector.dose(image) / 50
 
     noisy = COUNTER.apply(specimen, rng)
-    halves, held_out = exposure_resolution(invent, noisy, COUNTER, rng)
+    halves, held_out = resolution(invent, noisy, COUNTER, rng)
     ring = np.argmin(np.abs(halves.frequency - 0.345))
     assert halves.correlation[ring] > 0.9
     assert abs(held_out.correlation[ring]) < 0.1
@@ -107,7 +113,7 @@ def test_what_a_denoiser_invents_flatters_the_halves_alone(specimen, rng):
 
 def test_an_empty_field_resolves_nothing(rng):
     noisy = COUNTER.apply(np.full((128, 128), 20.0), rng)
-    found = exposure_resolution(smooth, noisy, COUNTER, rng)
+    found = resolution(smooth, noisy, COUNTER, rng)
     assert found.held_out.crossing() < 0.03
 
 
