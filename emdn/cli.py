@@ -121,7 +121,7 @@ def denoise(
     quality: Annotated[
         Quality,
         typer.Option(
-            help="best averages an image's eight symmetries: about 1 % less error in eight "
+            help="best averages eight symmetries: mostly about 1 % less error, in eight "
             "times the time."
         ),
     ] = DEFAULTS["quality"],
