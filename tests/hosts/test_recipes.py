@@ -54,8 +54,10 @@ def test_napari_keeps_scale_and_units(run_recipe, frames, denoised):
 def test_nion_swift_keeps_the_calibrations(run_recipe, frames, denoised):
     contexts = pytest.importorskip("nion.swift.test.TestContext")
     from nion.data import Calibration, DataAndMetadata
+    from nion.swift import Facade
     from nion.swift.model import DataItem
 
+    Facade.initialize()  # as the application does
     lengths = [
         Calibration.Calibration(1.0, 0.2, "nm"),
         Calibration.Calibration(2, 0.2, "nm"),
@@ -67,8 +69,8 @@ def test_nion_swift_keeps_the_calibrations(run_recipe, frames, denoised):
         document = context.create_document_model()
         source = DataItem.new_data_item(image)
         document.append_data_item(source)
-        inputs = [(document.get_display_item_for_data_item(source), source, None)]
-        result = document.make_data_item_with_computation("emdn.denoise", inputs)
+        shown = document.get_display_item_for_data_item(source)
+        result = document.get_processing_new("emdn.denoise", shown, source)
         document.recompute_all()
         np.testing.assert_allclose(result.data, denoised[0], atol=SAME)
         assert list(result.dimensional_calibrations) == lengths

@@ -36,7 +36,7 @@ def denoise(
     advance : callable
         Function of the share that is done, from 0 to 1. What it raises ends the work.
     """
-    image, done, network = np.asarray(image), 0, load(weights)
+    image, done, network = np.asarray(image), 0, load(weights, backend="onnx")
     margin = OVERLAP if max(image.shape[-2:], default=0) > TILE else 0
     tiles = len(Tiling.balanced(image.shape[-2:], size=TILE, overlap=margin))
     total = tiles * (len(image) if image.ndim == 3 else 1)
