@@ -1,4 +1,5 @@
 # `make book` builds the executed book, `make test` runs all tests, `make quick` most of them.
+# `make hosts` runs the recipes for other programs, `make package` what would be published.
 # Each first makes the environment .venv from requirements.lock, once.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirement
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: book test quick check lock clean
+.PHONY: book test quick check hosts package lock clean
 
 book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
@@ -30,6 +31,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+
+hosts: $(READY)
+	.ci/hosts
+
+package: $(READY)
+	.ci/package
 
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
