@@ -55,7 +55,7 @@ SHOW = (
 class PictureSlider:
     """Pictures of which a slider shows one; a notebook displays it as plain HTML.
 
-    Attributes
+    Parameters
     ----------
     name : str
         What the slider sets, such as "dose".
@@ -101,7 +101,7 @@ class PictureSlider:
         return f"""\
 <div class="picture-slider" style="max-width: {WIDTH}px; margin: 0.5rem auto"
  data-pictures="{html.escape(json.dumps(pictures))}">
-<div hidden="hidden">
+<div hidden="hidden" style="padding: 0 0.8rem">
 <label style="display: block">{html.escape(self.name)}
 <input type="range" min="0" max="{len(self.values) - 1}" step="1" value="{self.start}"
  autocomplete="off" style="display: block; width: 100%; margin: 0"
@@ -185,8 +185,8 @@ def picture_slider(
     for value, readout in zip(choices, readouts, strict=True):
         figure = draw(value)
         pictures.append(_png(figure))
-        titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-        descriptions.append("; ".join([f"{name} {readout}", *titles]))
+        titles = [", ".join(axes.get_title().splitlines()) for axes in figure.axes]
+        descriptions.append("; ".join([f"{name} {readout}", *filter(None, titles)]))
         plt.close(figure)
     return PictureSlider(
         name,
@@ -314,9 +314,9 @@ def _drawing(
         decibels = psnr(truth, denoised / scale, data_range=1)
         similarity = ssim(truth, denoised / scale, data_range=1)
         images = {
-            f"noisy: {noisy.mean():.3g} counts per pixel": noisy,
-            f"denoised: PSNR {decibels:.1f} dB, SSIM {similarity:.2f}": denoised,
-            "truth": truth * scale,
+            f"noisy\n{noisy.mean():.3g} counts per pixel": noisy,
+            f"denoised\nPSNR {decibels:.1f} dB, SSIM {similarity:.2f}": denoised,
+            "truth\n": truth * scale,
         }
         return show_images(images, enlarge=enlarge)
 

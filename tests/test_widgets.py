@@ -151,10 +151,10 @@ def test_titles_tell_dose_and_scores_in_units_of_the_brightest_pixel(
     truth = to_unit(micrograph)
     for (images, enlarged), scale in zip(shown, FEW, strict=True):
         (noisy_title, noisy), (title, denoised), (_, clean) = images.items()
-        assert noisy_title == f"noisy: {noisy.mean():.3g} counts per pixel"
+        assert noisy_title == f"noisy\n{noisy.mean():.3g} counts per pixel"
         np.testing.assert_allclose(clean, scale * truth)
         decibels = -10 * np.log10(np.mean((denoised / scale - truth) ** 2))
-        assert title.startswith(f"denoised: PSNR {decibels:.1f} dB, SSIM 0.")
+        assert title.startswith(f"denoised\nPSNR {decibels:.1f} dB, SSIM 0.")
         assert enlarged == region
 
 
