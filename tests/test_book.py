@@ -41,7 +41,7 @@ def test_every_script_is_told_of():
 
 
 def test_files_of_others_are_those_of_the_manifest():
-    """What the pages load from other projects is unchanged, and its licence lies beside it."""
+    """What pages load from other projects is unchanged, and its licence lies beside it."""
     vendor = BOOK / "_extra" / "vendor"
     manifest = yaml.safe_load((vendor / "manifest.yml").read_text())
     texts = {vendor / facts["licence_text"] for facts in manifest.values()}
