@@ -39,7 +39,8 @@ The rooms, a small core and seven wings, which import along the flow and never b
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
     trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation
+                   consistency, uncertainty, dose, page, report, adaptation,
+                   demo
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()
