@@ -11,7 +11,7 @@ CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirement
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: book browser notebooks notebooks-run test quick check lock clean
+.PHONY: book serve browser notebooks notebooks-run test quick check lock clean
 
 book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
@@ -20,6 +20,10 @@ book: $(READY)
 	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build book --config _config.yml \
 		--toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
+
+serve:
+	@echo "The book is at http://localhost:8000/intro.html; Ctrl-C ends it."
+	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 browser: $(READY)
 	$(BIN)/python -m pytest -q -m browser tests/browser

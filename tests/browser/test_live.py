@@ -1,88 +1,37 @@
 """The page that denoises in a browser, beside the package."""
 
-import importlib.util
 import re
-import shutil
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from emdn.weights import load
 
-BOOK = Path(__file__).parents[2] / "book"
-CHROMIUM = "/usr/bin/chromium"
 DENOISED = "document.getElementById('emdn-live').dataset.done === '{}'"
 PATIENCE = 120_000  # milliseconds, on a busy machine
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the page alone, as the book's build makes it."""
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(BOOK / "_extra" / "live", folder / "live")
-    spec = importlib.util.spec_from_file_location("live", BOOK / "_ext" / "live.py")
-    assert spec is not None
-    assert spec.loader is not None
-    extension = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(extension)
-    extension.write_network(folder / "live")
-    extension.write_micrograph(folder / "live")
-    text = (BOOK / "live.md").read_text(encoding="utf-8")
-    body = re.findall(r"```\{raw\} html\n(.*?)```", text, re.DOTALL)[0]
-    head = (
-        "<!doctype html><meta charset=utf-8><title>live</title><link rel=icon href=data:,>"
-    )
-    (folder / "live.html").write_text(head + body, encoding="utf-8")
-    return folder
+@pytest.fixture
+def address(addresses: dict[str, str]) -> str:
+    return f"{addresses['http']}/live.html"
 
 
 @pytest.fixture
-def address(site: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(site))
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/live.html"
-        server.shutdown()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Yield a page that may ask no other host, and must log no error."""
+def page(browser: Browser) -> Iterator[Page]:
+    """Yield a page that must log no error."""
     faults: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if re.match(r"(http://127\.0\.0\.1|file:|blob:|data:)", request.url)
-                else faults.append(f"asked for {request.url}")
-            ),
-        )
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    yield page
+    page.close()
     assert not faults
 
 
@@ -195,7 +144,7 @@ def test_what_cannot_be_denoised_is_refused_in_one_line(
     )
 
 
-def test_a_page_from_a_disk_says_what_to_do(page: Page, site: Path):
-    page.goto((site / "live.html").as_uri())
+def test_a_page_from_a_disk_says_what_to_do(page: Page, addresses: dict[str, str]):
+    page.goto(f"{addresses['file']}/live.html")
     assert "make serve" in status(page)
     assert page.locator("[data-live=controls]").is_hidden()
