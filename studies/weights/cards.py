@@ -52,7 +52,7 @@ that knows the noise):
   (`emdn.specimens.micrographs.membranes`) the MSE is {detail} of the noisy
   image's at {detail_scales}.
 
-![Noisy, denoised and true specimens](../../studies/results/failures_{dose}.png)
+![Noisy, denoised and true specimens](../../book/_static/failures_{dose}.png)
 
 Texture as fine and as weak as the noise is smoothed away. Where noise is not shot noise,
 {other_noise}
@@ -162,7 +162,7 @@ def earlier(run: str) -> str:
 
 def failure_section(name: str) -> str:
     """Return what `studies/weights/failures.py` measured of a network and of a filter."""
-    report = json.loads((STUDIES / "failures.json").read_text())
+    report = json.loads((RESULTS / "failures.json").read_text())
     dose = "low" if name == "auto" else name
     own = report[dose][NETWORK if name == "auto" else BLIND]
     rival = report[dose]["wavelet-vst"]
