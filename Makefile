@@ -1,3 +1,4 @@
+# `make notebooks` writes the chapters as plain notebooks, `make notebooks-run` runs those.
 # `make book` builds the executed book and `make browser` opens each of its pages without the
 # internet; `make test` runs all other tests, `make quick` most of them.
 # Each first makes the environment .venv from requirements.lock, once.
@@ -20,6 +21,12 @@ book: $(READY)
 	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build book --config _config.yml \
 		--toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
+
+notebooks: $(READY)
+	$(BIN)/python book/make_notebooks.py
+
+notebooks-run: $(READY)
+	.ci/notebooks
 
 browser: $(READY)
 	$(BIN)/python -m pytest -q -m browser tests/browser
