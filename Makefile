@@ -1,3 +1,4 @@
+# `make notebooks` writes the chapters as plain notebooks, `make notebooks-run` runs those.
 # `make book` builds the executed book and `make browser` opens each of its pages without the
 # internet; `make test` runs all other tests, `make quick` most of them.
 # Each first makes the environment .venv from requirements.lock, once.
@@ -24,6 +25,12 @@ book: $(READY)
 serve:
 	@echo "The book is at http://localhost:8000/intro.html; Ctrl-C ends it."
 	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+notebooks: $(READY)
+	$(BIN)/python book/make_notebooks.py
+
+notebooks-run: $(READY)
+	.ci/notebooks
 
 browser: $(READY)
 	$(BIN)/python -m pytest -q -m browser tests/browser

@@ -1,6 +1,7 @@
 """Chapters are text and show their figures; tables of contents name what there is."""
 
 import hashlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
+NAME = "quickstart.ipynb"
 CHAPTERS = sorted(BOOK.glob("*.md"))
 DRAWING = [path for path in CHAPTERS if "plots" in path.read_text()]
 
@@ -52,3 +54,39 @@ def test_files_of_others_are_those_of_the_manifest():
     }
     for name, facts in manifest.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == facts["sha256"]
+
+
+@pytest.fixture(scope="module")
+def emdn_pages():
+    """Return the extension of the book, as a module."""
+    spec = importlib.util.spec_from_file_location("_", BOOK / "_ext" / "emdn_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_without_an_address_nothing_is_launched(emdn_pages):
+    assert emdn_pages.launch_links("", "main", "https://hub.example.org", NAME) == {}
+
+
+def test_launch_links_open_the_notebook_of_the_repository(emdn_pages):
+    links = emdn_pages.launch_links(
+        "https://github.com/someone/emdn/", "main", "https://hub.example.org/", NAME
+    )
+    assert links == {
+        "Colab": "https://colab.research.google.com/github/someone/emdn/blob/main/"
+        "notebooks/quickstart.ipynb",
+        "Binder": "https://mybinder.org/v2/gh/someone/emdn/main"
+        "?urlpath=lab/tree/notebooks/quickstart.ipynb",
+        "JupyterHub": "https://hub.example.org/hub/user-redirect/git-pull"
+        "?repo=https%3A%2F%2Fgithub.com%2Fsomeone%2Femdn&branch=main"
+        "&urlpath=lab%2Ftree%2Femdn%2Fnotebooks%2Fquickstart.ipynb",
+    }
+
+
+def test_colab_is_offered_for_github_only(emdn_pages):
+    links = emdn_pages.launch_links("https://git.example.org/a/emdn", "main", "", NAME)
+    assert links == {
+        "Binder": "https://mybinder.org/v2/git/https%3A%2F%2Fgit.example.org%2Fa%2Femdn/main"
+        "?urlpath=lab/tree/notebooks/quickstart.ipynb"
+    }
