@@ -56,11 +56,11 @@ def rooms(text):
     return listed
 
 
-README = (ROOT / "README.md").read_text().partition("The rooms of `emdn/`")[2]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text().partition("The rooms of `emdn/`")[2]
 API = (ROOT / "book" / "api.md").read_text()
 PLACES = {
     "the docstring of emdn/__init__.py": rooms(emdn.__doc__.partition("The rooms")[2]),
-    "'What is where' in README.md": rooms(README.partition("\n## ")[0]),
+    "'The map' in CONTRIBUTING.md": rooms(GUIDE.partition("\n## ")[0]),
     "book/api.md": set(re.findall(r"automodule:: ([\w.]+)", API)),
 }
 

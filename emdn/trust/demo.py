@@ -167,13 +167,15 @@ def figure(shown: Demonstration) -> Image.Image:
     """
     dark, bright = np.percentile(shown.truth, [SATURATED, 100 - SATURATED])
     span = REMOVED_SPAN * shown.removed.std()
+    height, width = shown.truth.shape
+    size, unit = shown.metadata.pixel_size, shown.metadata.unit
+    wide = f", {size * width:.0f} {unit} wide" if size else ""
     panels = {
         f"before: {shown.truth.mean():.1f} counts a pixel": (shown.before, dark, bright),
         f"after: {10 * np.log10(shown.gained):.1f} dB better": (shown.after, dark, bright),
         "removed: before minus after": (shown.removed, -span, span),
-        "the micrograph itself": (shown.truth, dark, bright),
+        f"the micrograph itself{wide}": (shown.truth, dark, bright),
     }
-    height, width = shown.truth.shape
     down, across = height + TEXT + 2 * MARGIN, width + MARGIN
     canvas = Image.new("L", (2 * across + MARGIN, 2 * down + MARGIN), 255)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(TEXT)

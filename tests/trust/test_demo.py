@@ -74,6 +74,7 @@ def test_exposed_micrographs_may_be_shown_and_noisy_ones_not():
         demonstrate("superalloy", 25.0, Denoiser(progress=False))
 
 
+@pytest.mark.slow
 def test_the_command_writes_into_a_folder_and_prints_what_was_gained(tmp_path):
     result = run("--micrograph", "nanoparticles", "--scale", 10, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
