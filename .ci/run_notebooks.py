@@ -14,7 +14,7 @@ TIMEOUT = 300  # seconds for one cell
 
 
 def run(path: Path) -> tuple[str, float, str]:
-    """Return a notebook's name, the seconds that it ran, and what it stopped at, if it did."""
+    """Return a notebook's name, the seconds that it ran, and what stopped it, if so."""
     notebook, begin, fault = nbformat.read(path, 4), time.monotonic(), ""
     with tempfile.TemporaryDirectory() as empty:
         client = NotebookClient(
