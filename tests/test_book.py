@@ -12,7 +12,6 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-NAME = "quickstart.ipynb"
 CHAPTERS = sorted(BOOK.glob("*.md"))
 DRAWING = [path for path in CHAPTERS if "plots" in path.read_text()]
 
@@ -67,6 +66,9 @@ def test_files_of_others_are_those_of_the_manifest():
     }
     for name, facts in manifest.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == facts["sha256"]
+
+
+NAME = "quickstart.ipynb"
 
 
 @pytest.fixture(scope="module")
