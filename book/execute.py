@@ -4,6 +4,7 @@ Jupyter Book itself executes one after another. It then finds all results in its
 executes again what failed here, to report it.
 """
 
+import logging
 from pathlib import Path
 
 import yaml
@@ -21,7 +22,10 @@ def main(cache_path: Path) -> None:
     for path in (BOOK / f"{name}.md" for name in page_names()):
         if is_chapter(path.read_text("utf-8")):
             cache.add_nb_to_project(str(path), read_data=READER)
-    load_executor("local-parallel", cache).run_and_cache(timeout=settings["timeout"])
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.INFO)  # at which the executor names each chapter that is done
+    executor = load_executor("local-parallel", cache, logger=logger)
+    executor.run_and_cache(timeout=settings["timeout"])
 
 
 if __name__ == "__main__":
