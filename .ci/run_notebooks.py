@@ -14,7 +14,7 @@ TIMEOUT = 300  # seconds for one cell
 
 
 def run(path: Path) -> tuple[str, float, str]:
-    """Return a notebook's name, the seconds that it ran, and what stopped it, if so."""
+    """Return the name of a notebook, the seconds that it ran, and where it stopped."""
     notebook, begin, fault = nbformat.read(path, 4), time.monotonic(), ""
     with tempfile.TemporaryDirectory() as empty:
         client = NotebookClient(

@@ -84,8 +84,15 @@ def notebooks() -> dict[str, str]:
 def page_names() -> list[str]:
     """Return the names of the book's pages, in their order."""
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [page["file"] for part in contents["parts"] for page in part["chapters"]]
-    return [contents["root"], *listed]
+    return [contents["root"], *listed(contents["parts"])]
+
+
+def listed(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the files of parts of a table of contents, and of what is below each."""
+    for entry in entries:
+        if "file" in entry:
+            yield entry["file"]
+        yield from listed(entry.get("chapters", []) + entry.get("sections", []))
 
 
 def is_chapter(source: str) -> bool:

@@ -3,14 +3,15 @@
 import hashlib
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-NAME = "quickstart.ipynb"
 CHAPTERS = sorted(BOOK.glob("*.md"))
 DRAWING = [path for path in CHAPTERS if "plots" in path.read_text()]
 
@@ -31,6 +32,17 @@ def test_a_chapter_that_draws_asks_for_its_figures_first(path):
     """Else figures of pyplot stay away without a word."""
     code = cells(path)
     assert not code or "%matplotlib inline" in code[0]
+
+
+def test_the_environment_of_conda_installs_extras_that_there_are():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, by_pip = environment["dependencies"]
+    assert pip == "pip"
+    assert python.removeprefix("python=") in SpecifierSet(project["requires-python"])
+    (package,) = by_pip["pip"]
+    asked = re.fullmatch(r"-e \.\[([\w,]+)\]", package)[1].split(",")
+    assert set(asked) <= set(project["optional-dependencies"])
 
 
 def test_every_script_is_told_of():
@@ -54,6 +66,9 @@ def test_files_of_others_are_those_of_the_manifest():
     }
     for name, facts in manifest.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == facts["sha256"]
+
+
+NAME = "quickstart.ipynb"
 
 
 @pytest.fixture(scope="module")

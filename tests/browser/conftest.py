@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
-PAGES = sorted(path.name for path in HTML.glob("*.html") if path.name != "index.html")
+PAGES = sorted(
+    str(path.relative_to(HTML))
+    for folder in (HTML, HTML / "api")
+    for path in folder.glob("*.html")
+    if path.name != "index.html"
+)
 HERE = Path(__file__).parent
 
 counts: Counter[str] = Counter()

@@ -1,9 +1,9 @@
 """Every built page is whole without the internet: wide and narrow, light and dark."""
 
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from .conftest import HTML, PAGES, counts
 
@@ -159,8 +159,7 @@ def test_a_figure_is_enlarged_and_put_back_by_keys(opened):
     assert not reports
 
 
-def test_every_chapter_was_built():
-    contents = yaml.safe_load((Path(__file__).parents[2] / "_toc.yml").read_text())
-    listed = [each["file"] for part in contents["parts"] for each in part["chapters"]]
-    missing = {f"{name}.html" for name in [contents["root"], *listed]} - set(PAGES)
-    assert not missing
+def test_every_page_of_the_contents_was_built():
+    contents = (Path(__file__).parents[2] / "_toc.yml").read_text()
+    pages = re.findall(r"(?:file|root): *(\S+)", contents)
+    assert {f"{name}.html" for name in pages} <= set(PAGES)
