@@ -1,6 +1,7 @@
 # `make notebooks` writes the chapters as plain notebooks, `make notebooks-run` runs those.
 # `make book` builds the executed book and `make browser` opens each of its pages without the
 # internet; `make test` runs all other tests, `make quick` most of them.
+# `make hosts` runs the recipes for other programs, `make package` what would be published.
 # Each first makes the environment .venv from requirements.lock, once.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirement
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: book serve browser notebooks notebooks-run test quick check lock clean
+.PHONY: book serve browser notebooks notebooks-run test quick check hosts package lock clean
 
 book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
@@ -46,6 +47,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+
+hosts: $(READY)
+	.ci/hosts
+
+package: $(READY)
+	.ci/package
 
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
