@@ -186,7 +186,7 @@ def test_a_figure_is_enlarged_and_put_back_by_keys(opened):
 def test_every_page_of_the_contents_was_built():
     contents = (Path(__file__).parents[2] / "_toc.yml").read_text()
     pages = re.findall(r"(?:file|root): *(\S+)", contents)
-    assert {f"{name}.html" for name in pages} <= set(PAGES)
+    assert {f"{name}.html" for name in pages} <= set(PAGES), "run `make book`"
 
 
 def test_each_chapter_offers_its_notebook():
