@@ -41,7 +41,7 @@ test: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: $(READY)
-	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" tests
+	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser" tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -67,14 +67,15 @@ def addresses() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     """Return Chromium, for which no name but this machine's resolves."""
-    playwright = pytest.importorskip("playwright.sync_api", exc_type=ModuleNotFoundError)
+    from playwright.sync_api import sync_playwright
+
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.fail(
             "tests/browser needs Chromium: install it by `apt-get install chromium`",
             pytrace=False,
         )
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         chromium = started.chromium.launch(
             executable_path=path,
             args=[

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+
+from emdn.widgets import picture_slider
 
 from .conftest import HTML, PAGES, counts
 
@@ -103,8 +106,12 @@ def test_a_page_is_whole(opened, page_name, kind):
     assert not reports, "\n".join([f"{page_name} ({kind}):", *reports])
 
 
+def read(name):
+    return (HTML / name).read_text(encoding="utf-8")
+
+
 def with_sliders():
-    return [name for name in PAGES if 'class="picture-slider"' in (HTML / name).read_text()]
+    return [name for name in PAGES if 'class="picture-slider"' in read(name)]
 
 
 @pytest.mark.parametrize("name", with_sliders())
@@ -135,6 +142,23 @@ def test_each_slider_moves_by_keys_and_alone(opened, name):
     assert not reports
 
 
+def test_a_slider_works_where_a_notebook_inserts_it(browser):
+    """Notebooks assign HTML: scripts in it need not run, but its handlers do."""
+
+    def draw(value):
+        figure, axes = plt.subplots(figsize=(2, 1))
+        axes.plot([0, value])
+        return figure
+
+    page = browser.new_page()
+    sliders = [picture_slider(draw, [1, 2, 3], name=name) for name in ("one", "two")]
+    html = "".join(slider._repr_html_() for slider in sliders)
+    page.evaluate("html => { document.body.innerHTML = html; }", html)
+    page.get_by_label("two").press("ArrowRight")
+    assert page.locator("output").all_inner_texts() == ["2", "3"]
+    page.close()
+
+
 @pytest.mark.parametrize("name", with_sliders())
 def test_without_scripts_a_slider_is_its_first_picture(opened, name):
     open_page, _ = opened
@@ -146,7 +170,7 @@ def test_without_scripts_a_slider_is_its_first_picture(opened, name):
 
 
 def test_a_figure_is_enlarged_and_put_back_by_keys(opened):
-    name = next(name for name in PAGES if "cell_output" in (HTML / name).read_text())
+    name = next(name for name in PAGES if "cell_output" in read(name))
     open_page, reports = opened
     page = open_page("file", name)
     figure = page.locator("img.enlargeable").first
@@ -162,4 +186,23 @@ def test_a_figure_is_enlarged_and_put_back_by_keys(opened):
 def test_every_page_of_the_contents_was_built():
     contents = (Path(__file__).parents[2] / "_toc.yml").read_text()
     pages = re.findall(r"(?:file|root): *(\S+)", contents)
-    assert {f"{name}.html" for name in pages} <= set(PAGES)
+    assert {f"{name}.html" for name in pages} <= set(PAGES), "run `make book`"
+
+
+def test_each_chapter_offers_its_notebook():
+    notebooks = sorted((HTML.parents[1] / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        assert f'href="notebooks/{path.name}"' in read(f"{path.stem}.html")
+        assert (HTML / "notebooks" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_each_page_has_a_description_of_its_own():
+    described = [
+        match[1]
+        for name in PAGES
+        if (match := re.search(r'<meta name="description" content="(.+?)"', read(name)))
+    ]
+    contents = (Path(__file__).parents[2] / "_toc.yml").read_text()
+    assert len(described) == len(re.findall(r"(?:file|root): *\S+", contents))
+    assert len(set(described)) == len(described)
