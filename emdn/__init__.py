@@ -26,25 +26,28 @@ The rooms, a small core and seven wings, which import along the flow and never b
     spectrum       the power at each frequency
     denoiser       Denoiser: any image, tile by tile, back in its own units
     plots          figures of images, errors, tilings, spectra and learning curves
-    widgets        a slider through doses
+    widgets        sliders that choose a picture
     console        progress bars, and a quiet TensorFlow
     batch          many files, one after the other: what is written where
     cli            the command line
-    specimens/     micrographs by formula: fields, micrographs, scenes
-    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference
-    weights/       the networks that ship, and a model card beside each
+    specimens/     micrographs by formula, and real ones: fields, micrographs, scenes,
+                   recorded
+    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference,
+                   onnx_graph
+    weights/       the networks that ship, their model cards, and what runs them: backends
     data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
     trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation
+                   consistency, uncertainty, dose, page, report, adaptation,
+                   demo
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()
 
-Names are loaded on first use, so that ``import emdn`` alone costs next to nothing;
-TensorFlow is loaded when a network is first needed.
+Names are loaded on first use, so that ``import emdn`` alone costs next to nothing; ONNX
+Runtime, or TensorFlow, is loaded when a network is first needed.
 """
 
 from importlib import import_module

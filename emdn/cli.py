@@ -1,14 +1,15 @@
-"""The command line: `emdn denoise`, `report`, `plan`, `train`, `benchmark` and others."""
+"""The command line: `emdn demo`, `denoise`, `report`, `plan`, `train` and others."""
 
 import inspect
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
@@ -29,7 +30,14 @@ from emdn.io import (
     write_micrograph,
 )
 from emdn.io.metadata import LENGTHS
-from emdn.weights import WEIGHTS, load
+from emdn.weights import NAMES, WEIGHTS, Network
+from emdn.weights.backends import (
+    Backend,
+    Precision,
+    choose_backend,
+    is_installed,
+    require_training,
+)
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -57,6 +65,12 @@ DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(Denoiser.__init__).parameters.items()
 }
+
+
+BACKEND = typer.Option(
+    help="What runs the network: auto is ONNX Runtime, or TensorFlow if it is installed "
+    "and this machine has the driver of a graphics card."
+)
 
 
 @app.command(epilog=EXAMPLES)
@@ -91,7 +105,7 @@ def denoise(
         str,
         typer.Option(
             help="auto, which is gain-aware and fits all doses; low or ordinary, which are "
-            "blind; or a Keras file of your own."
+            "blind; or a file of your own, .onnx or .keras."
         ),
     ] = "auto",
     gain: Annotated[
@@ -125,6 +139,11 @@ def denoise(
             "times the time."
         ),
     ] = DEFAULTS["quality"],
+    backend: Annotated[Backend, BACKEND] = DEFAULTS["backend"],
+    precision: Annotated[
+        Precision,
+        typer.Option(help="auto is bfloat16 by TensorFlow on processors that have it."),
+    ] = DEFAULTS["precision"],
     adapt: Annotated[
         bool,
         typer.Option(
@@ -158,7 +177,6 @@ def denoise(
             raise ValueError(f"{save_weights}: {fault}; denoise them one by one")
         if not many:
             _refuse_taken(jobs[0].target, overwrite=overwrite)
-        load_tensorflow()  # only now that nothing is wrong with the names of files
         noise_remover = Denoiser(
             weights,
             tile_size=tile_size,
@@ -166,10 +184,14 @@ def denoise(
             batch_size=batch_size,
             clip=clip,
             quality=quality,
+            backend=backend,
+            precision=precision,
             progress=False,  # of tiles; a bar of files is shown
         )
-        load(weights)
-    except (ValueError, OSError) as error:
+        if adapt:
+            require_training("--adapt")
+        _load_quietly(noise_remover)  # only now that nothing is wrong with names of files
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     failures = skipped = 0
     with progress(len(jobs), description="Denoising", show=None) as advance:
@@ -210,9 +232,60 @@ def _refuse_taken(target: Path, *, overwrite: bool) -> None:
         raise MicrographError(f"{target}: exists already; {remedy}")
 
 
+def _load_quietly(noise_remover: Denoiser) -> Network:
+    """Load the network, and keep TensorFlow quiet if it runs that."""
+    weights = noise_remover.weights
+    if isinstance(weights, Path) and weights.suffix != ".onnx":
+        with suppress(ModuleNotFoundError):  # which loading the network tells better
+            load_tensorflow()
+    return noise_remover.network
+
+
 def _leave(*_: object) -> NoReturn:
     """Leave as by an error, which removes files that are half-written."""
     sys.exit(128 + signal.SIGTERM)
+
+
+DEMO_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn demo    (writes emdn_demo/demo.png and others)
+
+  emdn demo --micrograph gold --scale 10 -o gold/
+"""
+
+
+@app.command(epilog=DEMO_EXAMPLES)
+def demo(
+    micrograph: Annotated[
+        str, typer.Option(help="A micrograph that ships: axons, gold or nanoparticles.")
+    ] = "axons",
+    scale: Annotated[
+        float, typer.Option(help="Counts expected at its brightest pixel.")
+    ] = 25.0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder, made if missing.")
+    ] = Path("emdn_demo"),
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Show on a real micrograph what denoising gains; needs no file."""
+    from emdn.trust.demo import FILES, demonstrate, write
+
+    started = perf_counter()
+    try:
+        for name in FILES:
+            _refuse_taken(output / name, overwrite=overwrite)
+        load_tensorflow()
+        noise_remover = Denoiser(clip=False, progress=False)
+        shown = demonstrate(micrograph, scale, noise_remover)
+        written = write(shown, output)
+    except (ValueError, OSError) as error:
+        _fail(error)
+    typer.echo("\n".join(shown.sentences()))
+    for level, text in shown.assessment.verdict:
+        _say(text, {"good": "green", "care": "yellow", "bad": "red"}[level])
+    typer.echo(f"It took {perf_counter() - started:.0f} s, and wrote:")
+    typer.echo("\n".join(str(path) for path in written))
 
 
 REPORT_EXAMPLES = """
@@ -227,7 +300,7 @@ REPORT_EXAMPLES = """
 
 NOISY = typer.Argument(help="A noisy micrograph; of a stack, its first image.")
 OF_SEVERAL = typer.Option(help="Name or number of the image, in files of several.")
-WHICH_WEIGHTS = typer.Option(help="auto, or a gain-aware Keras file of your own.")
+WHICH_WEIGHTS = typer.Option(help="auto, or a gain-aware file of your own.")
 
 
 @app.command(epilog=REPORT_EXAMPLES)
@@ -280,7 +353,6 @@ def report(
         pixels, metadata = _first_image(noisy, image)
         other = None if denoised is None else _first_image(denoised, None)[0]
         known = None if gain is None else Detector(gain, offset, readout)
-        load_tensorflow()
         found = assess(pixels, _gain_aware(weights), detector=known, denoised=other)
         about = {"file": noisy.name, "sha256": sha256(noisy), "emdn": __version__}
         numbers = about | found.numbers
@@ -296,7 +368,7 @@ def report(
             made["uncertainty"] = found.uncertainty.deviation
         for name, path in maps.items():
             write_micrograph(path, made[name].astype(np.float32), metadata, overwrite=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     for level, text in found.verdict:
         _say(text, {"good": "green", "care": "yellow", "bad": "red"}[level])
@@ -324,10 +396,9 @@ def plan_dose(
     try:
         pixels, metadata = _first_image(good, image)
         wanted = sorted(float(each) for each in _names(doses))
-        load_tensorflow()
         rng = np.random.default_rng(0)
         exposures = expose(pixels, _gain_aware(weights), rng, wanted)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     size, unit = metadata.pixel_size or 1.0, metadata.unit or "pixels"
     area = (size * LENGTHS[unit]) ** 2 if unit in LENGTHS else None
@@ -356,7 +427,7 @@ def _first_image(path: Path, image: str | None) -> tuple[Any, Metadata]:
 def _gain_aware(weights: str) -> Callable[[Any, Detector], Any]:
     """Return a function that denoises an image of a detector."""
     noise_remover = Denoiser(weights, clip=False, progress=False)
-    if not load(weights).gain_aware:
+    if not _load_quietly(noise_remover).gain_aware:
         raise ValueError(f"weights {weights} are blind; this needs gain-aware ones")
     return lambda image, detector: noise_remover.denoise(image, detector=detector)
 
@@ -386,11 +457,12 @@ def train(
     ] = False,
 ) -> None:
     """Train a network by a recipe, or go on with a training in its folder."""
-    load_tensorflow()
-    from emdn.training.dry_run import plan
-    from emdn.training.recipe import read_recipe
-    from emdn.training.run import TrainingError, find_records
-    from emdn.training.run import train as train_in_folder
+    with _extra("train"):
+        load_tensorflow()
+        from emdn.training.dry_run import plan
+        from emdn.training.recipe import read_recipe
+        from emdn.training.run import TrainingError, find_records
+        from emdn.training.run import train as train_in_folder
 
     try:
         recipe = read_recipe(config, data)
@@ -466,7 +538,8 @@ def benchmark(
     Functions of your own are called with a noisy image in [0, 1] and, if they have a second
     parameter that must be given, with the gain: what one electron adds to a pixel.
     """
-    load_tensorflow()
+    if choose_backend() == "tensorflow":
+        load_tensorflow()
     with _extra("baselines"):
         from emdn.benchmark.instances import BenchmarkConfig
         from emdn.benchmark.methods import choose
@@ -541,7 +614,8 @@ def figures(
     ] = "*",
 ) -> None:
     """Draw the paper's figures of section 4, and more, from a benchmark."""
-    load_tensorflow()
+    if choose_backend() == "tensorflow":
+        load_tensorflow()
     with _extra("plot"):
         from emdn.benchmark.figures import FigureConfig, write_figures
 
@@ -570,19 +644,31 @@ def info(
     if files:
         listed = [_list_images(file) for file in files]
         raise typer.Exit(0 if all(listed) else 1)
-    tf = load_tensorflow()
-    for package in ("emdn", "tensorflow", "keras", "numpy"):
+    backend = choose_backend()  # before TensorFlow is loaded to ask for its version
+    if trains := is_installed("tensorflow") and is_installed("keras"):
+        load_tensorflow()
+    for module in ("emdn", "onnxruntime", "tensorflow", "keras", "numpy"):
         # Of the module, since tensorflow-cpu brings the module tensorflow too.
-        typer.echo(f"{package:<12} {import_module(package).__version__}")
+        there = is_installed(module)
+        version = import_module(module).__version__ if there else "not installed"
+        typer.echo(f"{module:<12} {version}")
     typer.echo(f"{'python':<12} {sys.version.split()[0]}")
-    for device in tf.config.list_physical_devices():
-        details = tf.config.experimental.get_device_details(device)
+    typer.echo(f"{'backend':<12} {backend}")
+    if trains:
+        _list_devices()
+    for path in sorted(file for name in NAMES for file in WEIGHTS.glob(f"{name}.*")):
+        if path.suffix in (".keras", ".onnx"):
+            size = f"{path.stat().st_size / 1e6:.1f} MB"
+            typer.echo(f"{'weights':<12} {path.name} ({size}) {path}")
+
+
+def _list_devices() -> None:
+    """Print what TensorFlow may compute on."""
+    config = load_tensorflow().config
+    for device in config.list_physical_devices():
+        details = config.experimental.get_device_details(device)
         name = details.get("device_name", "")
         typer.echo(f"{'device':<12} {device.name.removeprefix('/physical_device:')} {name}")
-    for path in sorted(WEIGHTS.glob("*.keras")):
-        typer.echo(
-            f"{'weights':<12} {path.stem} ({path.stat().st_size / 1e6:.1f} MB) {path}"
-        )
 
 
 def _list_images(file: Path) -> bool:

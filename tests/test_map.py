@@ -18,7 +18,8 @@ WINGS = ["specimens", "networks", "weights", "data", "training", "benchmark"]
 WINGS += ["trust", "bridges"]
 # Where the core opens into the wings, when a function is called and not before.
 DOORS = {"emdn.denoiser", "emdn.cli"}
-LIGHT = {"emdn.weights"}  # opens its own door to Keras when it loads a file
+# These open their own door to Keras or ONNX Runtime when they load a file.
+LIGHT = {"emdn.weights", "emdn.weights.backends"}
 
 
 def module(path):
@@ -56,11 +57,11 @@ def rooms(text):
     return listed
 
 
-README = (ROOT / "README.md").read_text().partition("The rooms of `emdn/`")[2]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text().partition("The rooms of `emdn/`")[2]
 API = (ROOT / "book" / "api.md").read_text()
 PLACES = {
     "the docstring of emdn/__init__.py": rooms(emdn.__doc__.partition("The rooms")[2]),
-    "'What is where' in README.md": rooms(README.partition("\n## ")[0]),
+    "'The map' in CONTRIBUTING.md": rooms(GUIDE.partition("\n## ")[0]),
     "book/api.md": set(re.findall(r"automodule:: ([\w.]+)", API)),
 }
 
