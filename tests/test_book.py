@@ -1,5 +1,6 @@
 """Chapters are text and show their figures; tables of contents name what there is."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -37,3 +38,17 @@ def test_every_script_is_told_of():
     assert sorted(listed) == scripts, (
         "the table of studies/README.md lists each script once"
     )
+
+
+def test_files_of_others_are_those_of_the_manifest():
+    """What the pages load from other projects is unchanged, and its licence lies beside it."""
+    vendor = BOOK / "_extra" / "vendor"
+    manifest = yaml.safe_load((vendor / "manifest.yml").read_text())
+    texts = {vendor / facts["licence_text"] for facts in manifest.values()}
+    assert {path for path in vendor.rglob("*") if path.is_file()} == {
+        vendor / "manifest.yml",
+        *texts,
+        *(vendor / name for name in manifest),
+    }
+    for name, facts in manifest.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == facts["sha256"]
