@@ -30,7 +30,8 @@ The rooms, a small core and seven wings, which import along the flow and never b
     console        progress bars, and a quiet TensorFlow
     batch          many files, one after the other: what is written where
     cli            the command line
-    specimens/     micrographs by formula: fields, micrographs, scenes
+    specimens/     micrographs by formula, and real ones: fields, micrographs, scenes,
+                   recorded
     networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference
     weights/       the networks that ship, and a model card beside each
     data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline
@@ -38,7 +39,8 @@ The rooms, a small core and seven wings, which import along the flow and never b
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
     trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation
+                   consistency, uncertainty, dose, page, report, adaptation,
+                   demo
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

@@ -1,4 +1,4 @@
-"""The command line: `emdn denoise`, `report`, `plan`, `train`, `benchmark` and others."""
+"""The command line: `emdn demo`, `denoise`, `report`, `plan`, `train` and others."""
 
 import inspect
 import json
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
@@ -213,6 +214,48 @@ def _refuse_taken(target: Path, *, overwrite: bool) -> None:
 def _leave(*_: object) -> NoReturn:
     """Leave as by an error, which removes files that are half-written."""
     sys.exit(128 + signal.SIGTERM)
+
+
+DEMO_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn demo    (writes emdn_demo/demo.png and others)
+
+  emdn demo --micrograph gold --scale 10 -o gold/
+"""
+
+
+@app.command(epilog=DEMO_EXAMPLES)
+def demo(
+    micrograph: Annotated[
+        str, typer.Option(help="A micrograph that ships: axons, gold or nanoparticles.")
+    ] = "axons",
+    scale: Annotated[
+        float, typer.Option(help="Counts expected at its brightest pixel.")
+    ] = 25.0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder, made if missing.")
+    ] = Path("emdn_demo"),
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Show on a real micrograph what denoising gains; needs no file."""
+    from emdn.trust.demo import FILES, demonstrate, write
+
+    started = perf_counter()
+    try:
+        for name in FILES:
+            _refuse_taken(output / name, overwrite=overwrite)
+        load_tensorflow()
+        noise_remover = Denoiser(clip=False, progress=False)
+        shown = demonstrate(micrograph, scale, noise_remover)
+        written = write(shown, output)
+    except (ValueError, OSError) as error:
+        _fail(error)
+    typer.echo("\n".join(shown.sentences()))
+    for level, text in shown.assessment.verdict:
+        _say(text, {"good": "green", "care": "yellow", "bad": "red"}[level])
+    typer.echo(f"It took {perf_counter() - started:.0f} s, and wrote:")
+    typer.echo("\n".join(str(path) for path in written))
 
 
 REPORT_EXAMPLES = """
