@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
-CHAPTERS = sorted(BOOK.glob("*.md"))
+CHAPTERS = sorted([*BOOK.glob("*.md"), *BOOK.glob("api/*.md")])
 DRAWING = [path for path in CHAPTERS if "plots" in path.read_text()]
 
 
@@ -23,8 +23,11 @@ def cells(path):
 
 def test_every_chapter_is_in_the_table_of_contents():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [each["file"] for part in contents["parts"] for each in part["chapters"]]
-    assert sorted([contents["root"], *listed]) == [path.stem for path in CHAPTERS]
+    chapters = [each for part in contents["parts"] for each in part["chapters"]]
+    sections = [each for chapter in chapters for each in chapter.get("sections", [])]
+    listed = [contents["root"], *(each["file"] for each in (*chapters, *sections))]
+    there = [path.relative_to(BOOK).with_suffix("").as_posix() for path in CHAPTERS]
+    assert sorted(listed) == sorted(there)
 
 
 @pytest.mark.parametrize("path", DRAWING, ids=lambda path: path.stem)

@@ -58,11 +58,14 @@ def rooms(text):
 
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text().partition("The rooms of `emdn/`")[2]
-API = (ROOT / "book" / "api.md").read_text()
+API = "\n".join(
+    path.read_text()
+    for path in (ROOT / "book" / "api.md", *sorted((ROOT / "book" / "api").glob("*.md")))
+)
 PLACES = {
     "the docstring of emdn/__init__.py": rooms(emdn.__doc__.partition("The rooms")[2]),
     "'The map' in CONTRIBUTING.md": rooms(GUIDE.partition("\n## ")[0]),
-    "book/api.md": set(re.findall(r"automodule:: ([\w.]+)", API)),
+    "book/api.md and book/api/": set(re.findall(r"automodule:: ([\w.]+)", API)),
 }
 
 
