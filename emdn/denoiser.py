@@ -394,10 +394,25 @@ def measure(
     Estimate or None
         None if the image shows no noise, or is too small.
     """
+    return measured_with_mean(image, mask=mask, offset=offset)[0]
+
+
+def measured_with_mean(
+    image: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    offset: float | None = None,
+) -> tuple[Estimate | None, float]:
+    """Return what `measure` does, and the mean of the image without its defects."""
     (noisy,), (masked,) = _real_images(np.ma.asarray(image), mask)
     pixels = Pixels.of(noisy, masked)
-    unsound = _unsound(pixels, Defects.of(pixels))
-    return estimate_detector(noisy, unsound, offset=offset)
+    defects = Defects.of(pixels)
+    unsound = _unsound(pixels, defects)
+    bands = (defects.filled(pixels, each, pixels.columns) for each in pixels.bands())
+    mean = sum(float(band.sum(dtype=np.float64)) for band in bands) / noisy.size
+    if min(noisy.shape) < FEWEST_PIXELS:
+        return None, mean
+    return estimate_detector(noisy, unsound, offset=offset), mean
 
 
 def detector_told(

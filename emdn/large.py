@@ -5,7 +5,7 @@
 Three passes, each with a few rows or tiles in memory. The first finds what decides for the
 whole image: which pixels are defects, its grey levels, its detector. The second denoises
 some tiles at a time into a file each, a *piece*. The third puts the pieces together in the
-image's own units. A small image of a long stack is one piece with its neighbours.
+image's own units. Small images of a stack are pieces as they are, some to a piece.
 
 Pieces lie in a hidden folder beside the result and are written whole or not at all, so that
 an interrupted job goes on where it was, and any number of processes may make them. The
@@ -39,7 +39,7 @@ from emdn.denoiser import (
     counted_defects,
     detector_measured,
     detector_told,
-    measure,
+    measured_with_mean,
 )
 from emdn.detector import Detector, Estimate, estimate_from_patches, sample_windows
 from emdn.files import locked, put_in_place, remove, sha256, write_or_compare, written_whole
@@ -56,7 +56,7 @@ LARGE = 2**26
 """Pixels of an image or a stack, 8192 x 8192, above which it is denoised in pieces."""
 
 LARGE_FRAME = 2**22
-"""Pixels of an image, 2048 x 2048, above which a piece holds tiles and no whole images."""
+"""Pixels of an image in a stack, 2048 x 2048, above which a piece holds tiles of it."""
 
 ROWS = 2**23  # pixels of pieces put together at a time, 32 MB of single precision
 
@@ -144,7 +144,8 @@ class Work:
     @property
     def in_tiles(self) -> bool:
         """Whether a piece holds tiles of an image, not whole images."""
-        return int(np.prod(self.sides, dtype=object)) > LARGE_FRAME
+        one_image = int(np.prod(self.sides, dtype=object))
+        return self.images == 1 or one_image > LARGE_FRAME
 
     @property
     def unpacked(self) -> Path:
@@ -373,13 +374,14 @@ def denoise_image(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         told_gain = told.gain is not None or told.readout is not None
-        estimate = None if told_gain else measure(image, offset=told.offset)
+        estimate, mean = (
+            (None, 0.0) if told_gain else measured_with_mean(image, offset=told.offset)
+        )
         if estimate is None:
             restored = noise_remover.denoise(image, **vars(told))
         else:
             restored = noise_remover.denoise(image, detector=estimate.detector)
-            sound = image[np.isfinite(image)]
-            found.measured = in_words(estimate, float(sound.mean(dtype=float)), metadata)
+            found.measured = in_words(estimate, mean, metadata)
     found.note(Counter(str(warning.message) for warning in caught))
     pixels, found.clipped = convert(restored, dtype)
     return pixels, found
