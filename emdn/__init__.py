@@ -35,8 +35,9 @@ The rooms, a small core and seven wings, which import along the flow and never b
     batch          many files, one after the other: what is written where
     cli            the command line
     specimens/     micrographs by formula: fields, micrographs, scenes
-    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference
-    weights/       the networks that ship, and a model card beside each
+    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference,
+                   onnx_graph
+    weights/       the networks that ship, their model cards, and what runs them: backends
     data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
@@ -47,8 +48,8 @@ The rooms, a small core and seven wings, which import along the flow and never b
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()
 
-Names are loaded on first use, so that ``import emdn`` alone costs next to nothing;
-TensorFlow is loaded when a network is first needed.
+Names are loaded on first use, so that ``import emdn`` alone costs next to nothing; ONNX
+Runtime, or TensorFlow, is loaded when a network is first needed.
 """
 
 from importlib import import_module

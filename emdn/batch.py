@@ -389,6 +389,7 @@ def _provenance(
     facts: dict[str, Fact] = {DENOISED_BY: f"emdn {__version__}"}
     if isinstance(weights := noise_remover.weights, Path):
         facts |= {"weights": weights.name, "weights sha256": sha256(weights)}
+    facts["backend"] = noise_remover.network.backend
     if done.adapted:
         facts["adapted"] = done.adapted
     facts |= {

@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +39,14 @@ from emdn.io import (
     write_micrograph,
 )
 from emdn.io.metadata import LENGTHS
-from emdn.weights import WEIGHTS, load
+from emdn.weights import NAMES, WEIGHTS, Network
+from emdn.weights.backends import (
+    Backend,
+    Precision,
+    choose_backend,
+    is_installed,
+    require_training,
+)
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -69,6 +76,12 @@ DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(Denoiser.__init__).parameters.items()
 }
+
+
+BACKEND = typer.Option(
+    help="What runs the network: auto is ONNX Runtime, or TensorFlow if it is installed "
+    "and this machine has the driver of a graphics card."
+)
 
 
 @app.command(epilog=EXAMPLES)
@@ -103,7 +116,7 @@ def denoise(
         str,
         typer.Option(
             help="auto, which is gain-aware and fits all doses; low or ordinary, which are "
-            "blind; or a Keras file of your own."
+            "blind; or a file of your own, .onnx or .keras."
         ),
     ] = "auto",
     gain: Annotated[
@@ -137,6 +150,11 @@ def denoise(
             "times the time."
         ),
     ] = DEFAULTS["quality"],
+    backend: Annotated[Backend, BACKEND] = DEFAULTS["backend"],
+    precision: Annotated[
+        Precision,
+        typer.Option(help="auto is bfloat16 by TensorFlow on processors that have it."),
+    ] = DEFAULTS["precision"],
     adapt: Annotated[
         bool,
         typer.Option(
@@ -178,7 +196,6 @@ def denoise(
             raise ValueError(f"{save_weights}: {fault}; denoise them one by one")
         if not many:
             _refuse_taken(jobs[0].target, overwrite=overwrite)
-        load_tensorflow()  # only now that nothing is wrong with the names of files
         noise_remover = Denoiser(
             weights,
             tile_size=tile_size,
@@ -186,10 +203,14 @@ def denoise(
             batch_size=batch_size,
             clip=clip,
             quality=quality,
+            backend=backend,
+            precision=precision,
             progress=False,  # of tiles; a bar of files is shown
         )
-        load(weights)
-    except (ValueError, OSError) as error:
+        if adapt:
+            require_training("--adapt")
+        _load_quietly(noise_remover)  # only now that nothing is wrong with names of files
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     failures = skipped = 0
     cluster = _extra("cluster") if scheduler else nullcontext()
@@ -258,6 +279,15 @@ def _refuse_taken(target: Path, *, overwrite: bool) -> None:
         raise MicrographError(f"{target}: exists already; {remedy}")
 
 
+def _load_quietly(noise_remover: Denoiser) -> Network:
+    """Load the network, and keep TensorFlow quiet if it runs that."""
+    weights = noise_remover.weights
+    if isinstance(weights, Path) and weights.suffix != ".onnx":
+        with suppress(ModuleNotFoundError):  # which loading the network tells better
+            load_tensorflow()
+    return noise_remover.network
+
+
 def _leave(*_: object) -> NoReturn:
     """Leave as by an error, which removes files that are half-written."""
     sys.exit(128 + signal.SIGTERM)
@@ -275,7 +305,7 @@ REPORT_EXAMPLES = """
 
 NOISY = typer.Argument(help="A noisy micrograph; of a stack, its first image.")
 OF_SEVERAL = typer.Option(help="Name or number of the image, in files of several.")
-WHICH_WEIGHTS = typer.Option(help="auto, or a gain-aware Keras file of your own.")
+WHICH_WEIGHTS = typer.Option(help="auto, or a gain-aware file of your own.")
 
 
 @app.command(epilog=REPORT_EXAMPLES)
@@ -328,7 +358,6 @@ def report(
         pixels, metadata = _first_image(noisy, image)
         other = None if denoised is None else _first_image(denoised, None)[0]
         known = None if gain is None else Detector(gain, offset, readout)
-        load_tensorflow()
         found = assess(pixels, _gain_aware(weights), detector=known, denoised=other)
         about = {"file": noisy.name, "sha256": sha256(noisy), "emdn": __version__}
         numbers = about | found.numbers
@@ -344,7 +373,7 @@ def report(
             made["uncertainty"] = found.uncertainty.deviation
         for name, path in maps.items():
             write_micrograph(path, made[name].astype(np.float32), metadata, overwrite=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     for level, text in found.verdict:
         _say(text, {"good": "green", "care": "yellow", "bad": "red"}[level])
@@ -372,10 +401,9 @@ def plan_dose(
     try:
         pixels, metadata = _first_image(good, image)
         wanted = sorted(float(each) for each in _names(doses))
-        load_tensorflow()
         rng = np.random.default_rng(0)
         exposures = expose(pixels, _gain_aware(weights), rng, wanted)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _fail(error)
     size, unit = metadata.pixel_size or 1.0, metadata.unit or "pixels"
     area = (size * LENGTHS[unit]) ** 2 if unit in LENGTHS else None
@@ -404,7 +432,7 @@ def _first_image(path: Path, image: str | None) -> tuple[Any, Metadata]:
 def _gain_aware(weights: str) -> Callable[[Any, Detector], Any]:
     """Return a function that denoises an image of a detector."""
     noise_remover = Denoiser(weights, clip=False, progress=False)
-    if not load(weights).gain_aware:
+    if not _load_quietly(noise_remover).gain_aware:
         raise ValueError(f"weights {weights} are blind; this needs gain-aware ones")
     return lambda image, detector: noise_remover.denoise(image, detector=detector)
 
@@ -434,11 +462,12 @@ def train(
     ] = False,
 ) -> None:
     """Train a network by a recipe, or go on with a training in its folder."""
-    load_tensorflow()
-    from emdn.training.dry_run import plan
-    from emdn.training.recipe import read_recipe
-    from emdn.training.run import TrainingError, find_records
-    from emdn.training.run import train as train_in_folder
+    with _extra("train"):
+        load_tensorflow()
+        from emdn.training.dry_run import plan
+        from emdn.training.recipe import read_recipe
+        from emdn.training.run import TrainingError, find_records
+        from emdn.training.run import train as train_in_folder
 
     try:
         recipe = read_recipe(config, data)
@@ -514,7 +543,8 @@ def benchmark(
     Functions of your own are called with a noisy image in [0, 1] and, if they have a second
     parameter that must be given, with the gain: what one electron adds to a pixel.
     """
-    load_tensorflow()
+    if choose_backend() == "tensorflow":
+        load_tensorflow()
     with _extra("baselines"):
         from emdn.benchmark.instances import BenchmarkConfig
         from emdn.benchmark.methods import choose
@@ -589,7 +619,8 @@ def figures(
     ] = "*",
 ) -> None:
     """Draw the paper's figures of section 4, and more, from a benchmark."""
-    load_tensorflow()
+    if choose_backend() == "tensorflow":
+        load_tensorflow()
     with _extra("plot"):
         from emdn.benchmark.figures import FigureConfig, write_figures
 
@@ -618,19 +649,31 @@ def info(
     if files:
         listed = [_list_images(file) for file in files]
         raise typer.Exit(0 if all(listed) else 1)
-    tf = load_tensorflow()
-    for package in ("emdn", "tensorflow", "keras", "numpy"):
+    backend = choose_backend()  # before TensorFlow is loaded to ask for its version
+    if trains := is_installed("tensorflow") and is_installed("keras"):
+        load_tensorflow()
+    for module in ("emdn", "onnxruntime", "tensorflow", "keras", "numpy"):
         # Of the module, since tensorflow-cpu brings the module tensorflow too.
-        typer.echo(f"{package:<12} {import_module(package).__version__}")
+        there = is_installed(module)
+        version = import_module(module).__version__ if there else "not installed"
+        typer.echo(f"{module:<12} {version}")
     typer.echo(f"{'python':<12} {sys.version.split()[0]}")
-    for device in tf.config.list_physical_devices():
-        details = tf.config.experimental.get_device_details(device)
+    typer.echo(f"{'backend':<12} {backend}")
+    if trains:
+        _list_devices()
+    for path in sorted(file for name in NAMES for file in WEIGHTS.glob(f"{name}.*")):
+        if path.suffix in (".keras", ".onnx"):
+            size = f"{path.stat().st_size / 1e6:.1f} MB"
+            typer.echo(f"{'weights':<12} {path.name} ({size}) {path}")
+
+
+def _list_devices() -> None:
+    """Print what TensorFlow may compute on."""
+    config = load_tensorflow().config
+    for device in config.list_physical_devices():
+        details = config.experimental.get_device_details(device)
         name = details.get("device_name", "")
         typer.echo(f"{'device':<12} {device.name.removeprefix('/physical_device:')} {name}")
-    for path in sorted(WEIGHTS.glob("*.keras")):
-        typer.echo(
-            f"{'weights':<12} {path.stem} ({path.stat().st_size / 1e6:.1f} MB) {path}"
-        )
 
 
 def _list_images(file: Path) -> bool:

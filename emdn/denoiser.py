@@ -24,6 +24,7 @@ from emdn.files import sha256
 from emdn.levels import Levels, Return, View
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import Name, Network, find, load
+from emdn.weights.backends import Backend, Precision
 from emdn.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Denoiser:
     weights : {"auto", "low", "ordinary"}, path or Network
         Weights to use: those for every dose, which are gain-aware, or those of the paper's
         graph, which is blind, for scales of 25 + Exp(75) counts at the brightest pixel or
-        of 200 to 2500. A path names a Keras file of other weights; a network is one that
-        `emdn.weights.load` returns.
+        of 200 to 2500. A path names a file of other weights, ``.onnx`` or ``.keras``; a
+        network is one that `emdn.weights.load` returns, with its backend and precision.
     tile_size : int
         Largest side of a tile in pixels, a multiple of 16. The default holds the paper's
         512 pixels and an overlap around them.
@@ -67,8 +68,25 @@ class Denoiser:
         "best" averages what the network makes of each tile's eight symmetries, turned and
         mirrored, in eight times the time: in most images about 1 % less mean squared error,
         of fringes of few pixels more.
+    backend : {"auto", "onnx", "tensorflow"}
+        What runs the network: ONNX Runtime, or TensorFlow if that is loaded already, if it
+        is installed beside the driver of a graphics card, or if a file is of Keras; see
+        `emdn.weights.backends.choose_backend`.
+    precision : {"auto", "float32", "bfloat16"}
+        The numbers that the network computes with. TensorFlow takes bfloat16, in half the
+        time, where the processor multiplies such numbers; see
+        `emdn.weights.backends.choose_precision`.
     progress : bool, optional
         Show a progress bar; by default for large images on a terminal or in a notebook.
+
+    Raises
+    ------
+    ValueError
+        If a setting is impossible, or one that the file or the processor is not made for.
+    FileNotFoundError
+        If there are no such weights.
+    ModuleNotFoundError
+        If TensorFlow is wanted and not installed.
 
     Examples
     --------
@@ -90,6 +108,8 @@ class Denoiser:
         batch_size: int = 2,
         clip: bool = True,
         quality: Quality = "fast",
+        backend: Backend = "auto",
+        precision: Precision = "auto",
         progress: bool | None = None,
     ) -> None:
         if batch_size < 1:
@@ -101,7 +121,8 @@ class Denoiser:
                 f"quality must be one of {', '.join(get_args(Quality))}, got {quality!r}"
             )
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
-        self.weights = weights if isinstance(weights, Network) else find(weights)
+        self.weights = weights if isinstance(weights, Network) else find(weights, backend)
+        self.precision = precision
         self.tile_size = tile_size
         self.overlap = overlap
         self.batch_size = batch_size
@@ -157,7 +178,7 @@ class Denoiser:
             incomplete.
         """
         images, masks = _real_images(image, mask)
-        network = self._network()
+        network = self.network
         tiling = self.tiling(images.shape[1:])
         denoised = np.empty(images.shape, np.float32)
         tiles = len(images) * len(tiling)
@@ -207,6 +228,10 @@ class Denoiser:
         ------
         ValueError
             As `denoise`.
+        FileNotFoundError
+            If the weights are an ONNX file and no Keras file is beside it.
+        ModuleNotFoundError
+            If TensorFlow, which trains, is not installed.
 
         Examples
         --------
@@ -219,7 +244,7 @@ class Denoiser:
 
         images, masks = _real_images(image, mask)
         told = Told(detector, gain, offset, readout)
-        network = self._network()
+        network = self.network
         exposures = _exposures(images, masks, told, measuring=network.gain_aware)
         return adapt(
             network,
@@ -231,7 +256,7 @@ class Denoiser:
     @property
     def gain_aware(self) -> bool:
         """Whether the network uses the gain; a blind one ignores it."""
-        return self._network().gain_aware
+        return self.network.gain_aware
 
     def fingerprint(self) -> str:
         """Return what tells the network from others, in hexadecimal digits.
@@ -260,14 +285,18 @@ class Denoiser:
         gain : float
             What one electron adds to a pixel of a tile.
         """
-        return self._run(self._network(), tiles, gain)
+        return self._run(self.network, tiles, gain)
 
-    def _network(self) -> Network:
-        return self.weights if isinstance(self.weights, Network) else load(self.weights)
+    @property
+    def network(self) -> Network:
+        """The network, loaded on first use."""
+        if isinstance(self.weights, Network):
+            return self.weights
+        return load(self.weights, precision=self.precision)
 
     def _using(self, network: Network) -> Self:
         """Return this denoiser with another network."""
-        if network is self._network():
+        if network is self.network:
             return self
         other = copy.copy(self)
         other.weights = network
@@ -276,7 +305,7 @@ class Denoiser:
     def _denoise_counts(self, counts: NDArray[np.floating]) -> NDArray[np.float32]:
         """Denoise one sound image of counts, of shape (H, W)."""
         tiling = self.tiling(counts.shape)
-        return self._denoise(counts, Detector(1.0), self._network(), tiling, lambda _: None)
+        return self._denoise(counts, Detector(1.0), self.network, tiling, lambda _: None)
 
     def _denoise(
         self,

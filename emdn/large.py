@@ -697,6 +697,7 @@ def _description(work: Work) -> dict[str, Any]:
         "emdn": __version__,
         "input": {"sha256": digest, "image": work.image, "shape": list(work.source.shape)},
         "weights": remover.fingerprint(),
+        "backend": remover.network.backend,
         "denoiser": {name: getattr(remover, name) for name in names},
         "detector": asdict(work.told),
         "type": str(work.dtype),

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 
@@ -48,4 +47,6 @@ def ssim_loss(y_true: Any, y_pred: Any) -> Any:
     Windows are Gaussian, of 11 x 11 pixels with a deviation of 1.5, as in the original's
     training code. Its scores (`emdn.metrics.ssim`) take uniform windows instead.
     """
+    import tensorflow as tf  # which alone has it
+
     return 1.0 - tf.image.ssim(y_true, y_pred, max_val=1.0)

@@ -23,7 +23,7 @@ def micrograph() -> NDArray[np.float32]:
 NEED_NETWORKS = {"networks", "weights", "training", "benchmark", "trust"}
 NEED_NETWORKS |= {"test_denoiser.py", "test_batch.py", "test_cli.py", "test_large.py"}
 NEED_NETWORKS |= {"test_widgets.py"}
-NEED_NETWORKS |= {"test_pipeline.py"}
+NEED_NETWORKS |= {"test_pipeline.py", "test_light.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,8 @@ WINGS = ["specimens", "networks", "weights", "data", "training", "benchmark"]
 WINGS += ["trust", "bridges"]
 # Where the core opens into the wings, when a function is called and not before.
 DOORS = {"emdn.denoiser", "emdn.cli"}
-LIGHT = {"emdn.weights"}  # opens its own door to Keras when it loads a file
+# These open their own door to Keras or ONNX Runtime when they load a file.
+LIGHT = {"emdn.weights", "emdn.weights.backends"}
 
 
 def module(path):

@@ -38,8 +38,9 @@ from emdn.console import progress as progress_bar
 from emdn.files import write_or_compare
 from emdn.metrics import mse, ssim
 from emdn.weights import shipped_hashes
+from emdn.weights.backends import choose_backend
 
-LIBRARIES = ("emdn", "tensorflow", "numpy", "scipy", "scikit-image")
+LIBRARIES = ("emdn", "onnxruntime", "tensorflow", "numpy", "scipy", "scikit-image")
 LIBRARIES += ("opencv-python-headless",)
 FRUITLESS_STARTS = 3  # of workers that are killed before they have computed anything
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -315,7 +316,7 @@ def _begin_worker(networks: bool) -> None:
     """Let a process use one processor, say nothing, and end when its parent ends."""
     os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
     cv2.setNumThreads(1)
-    if networks:
+    if networks and choose_backend() == "tensorflow":
         load_tensorflow()
     # A parent that is killed cannot tell its workers, which would wait for it for ever.
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -134,6 +134,42 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     return folded
 
 
+IMAGE_CHANNELS = 4
+"""Channels of an image at most, whose squares of 2 x 2 pixels may have become channels."""
+
+
+def in_bfloat16(model: keras.Model) -> keras.Model:
+    """Return a network that computes with bfloat16, but for its two ends.
+
+    Layers that take or return an image stay float32: in bfloat16, which has eight binary
+    digits, an image has more rounding than noise.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of `emdn.networks.build`, of float32 layers; it is left alone.
+
+    Returns
+    -------
+    keras.Model
+        A network for inference only.
+    """
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        ends: list[Any] = [*keras.tree.flatten(layer.input), layer.output]
+        image = any(
+            len(end.shape) > 0 and (end.shape[-1] or 0) <= IMAGE_CHANNELS for end in ends
+        )
+        plain = image or not isinstance(layer, layers.Layer)  # a slice has no type
+        kind = {} if plain else {"dtype": "mixed_bfloat16"}
+        return type(layer).from_config({**layer.get_config(), **kind})
+
+    half = keras.models.clone_model(model, clone_function=clone)
+    for layer in model.layers:
+        half.get_layer(layer.name).set_weights(layer.get_weights())
+    return half
+
+
 def _affine_maps(model: keras.Model) -> dict[str, tuple[NDArray, NDArray, list[str]]]:
     """Return scale, offset and names of the normalisations that follow each convolution."""
     maps, source = {}, {}

@@ -1,10 +1,13 @@
-"""The layers that Keras lacks. Feature maps are (N, H, W, C)."""
+"""The layers that Keras lacks. Feature maps are (N, H, W, C).
+
+They are written with `keras.ops`, so that a network runs and trains by TensorFlow, JAX or
+PyTorch, whichever Keras is set to.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 # Keras types the sum of two tensors as None, so precise types would only breed casts.
@@ -24,7 +27,22 @@ class BilinearUpsampling(layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Return (N, factor H, factor W, C) maps; pixels lie at half-pixel centres."""
-        return tf.image.resize(inputs, self.factor * tf.shape(inputs)[1:3])
+        tall = self._enlarge(inputs)
+        turned = ops.transpose(tall, (0, 2, 1, 3))
+        return ops.transpose(self._enlarge(turned), (0, 2, 1, 3))
+
+    def _enlarge(self, x: Tensor) -> Tensor:
+        """Enlarge the first side: each pixel becomes several, mixed with a neighbour."""
+        before = ops.concatenate([x[:, :1], x[:, :-1]], axis=1)
+        after = ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
+        pixels: list[Tensor] = []
+        for number in range(self.factor):
+            away = (number + 0.5) / self.factor - 0.5  # pixels, from the old to the new
+            neighbour = before if away < 0 else after
+            pixels.append(x + abs(away) * (neighbour - x))
+        _, height, width, channels = ops.shape(x)
+        shape = (-1, self.factor * height, width, channels)
+        return ops.reshape(ops.stack(pixels, axis=2), shape)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the shape of the enlarged maps; unknown sides stay unknown."""
@@ -40,9 +58,10 @@ class BilinearUpsampling(layers.Layer):
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation that trains by TensorFlow's fused kernel, as the original did.
 
-    Keras builds the same from a dozen operations, which take half of a training step.
-    The moving variance is fed with the unbiased estimate, the batch's sum of squares over
-    one less than the number of values. Of several replicas, each normalises by its own
+    Keras builds the same from a dozen operations, which take half of a training step; by
+    JAX and PyTorch, its own layer is used. The moving variance is fed with the unbiased
+    estimate, the batch's sum of squares over one less than the number of values, as long as
+    TensorFlow trains. Of several replicas, each normalises by its own
     share of the batch, and the moving statistics are those of their means. Inputs are
     (N, H, W, C), channels last. Renormalisation is left to Keras.
     """
@@ -58,8 +77,11 @@ class FusedBatchNormalization(layers.BatchNormalization):
     ) -> Tensor:
         """Normalise by the batch in training, else by the moving statistics."""
         renorm = getattr(self, "renorm", False)  # Keras below 3.14 has no such attribute
-        if not (training and self.trainable) or renorm:
+        fused = keras.backend.backend() == "tensorflow" and not renorm
+        if not (training and self.trainable and fused):
             return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma,
@@ -163,7 +185,10 @@ class SpaceToDepth(layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, H / 2, W / 2, 4 C) for (N, H, W, C)."""
-        return tf.nn.space_to_depth(x, 2)
+        _, height, width, channels = ops.shape(x)
+        squares = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
+        aside = ops.transpose(squares, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(aside, (-1, height // 2, width // 2, 4 * channels))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the halved sides; unknown ones stay unknown."""
@@ -177,7 +202,10 @@ class DepthToSpace(layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, 2 H, 2 W, C / 4) for (N, H, W, C)."""
-        return tf.nn.depth_to_space(x, 2)
+        _, height, width, channels = ops.shape(x)
+        squares = ops.reshape(x, (-1, height, width, 2, 2, channels // 4))
+        aside = ops.transpose(squares, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(aside, (-1, 2 * height, 2 * width, channels // 4))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the doubled sides; unknown ones stay unknown."""

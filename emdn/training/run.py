@@ -38,6 +38,7 @@ from emdn.data.sampler import Sampler
 from emdn.files import locked, write_or_compare, written_whole
 from emdn.metrics import mse, ssim
 from emdn.networks import build
+from emdn.networks.onnx_graph import write_onnx
 from emdn.noise import NoisyPair
 from emdn.training.checkpoints import has_checkpoint, newest_state, save_state
 from emdn.training.log import Log
@@ -69,7 +70,8 @@ def train(
     folder : path
         Folder of the training: gets ``recipe.json``, ``survey.csv``, ``log.csv``,
         checkpoints, ``examples/``, ``tensorboard/`` if TensorBoard is installed, and, in
-        the end, ``denoiser.keras``. Several machines share it.
+        the end, ``denoiser.keras`` and the same as ``denoiser.onnx``. Several machines
+        share it.
     strategy : tf.distribute.Strategy, optional
         Devices that train: by default the processes that the environment variable
         TF_CONFIG names, else all GPUs of this machine, else its processor.
@@ -313,12 +315,13 @@ class _Validation:
 
 
 def _save_weights(trainer: Trainer, path: Path) -> Path:
-    """Write the network as a Keras file of plain float32 layers, whole or not at all."""
+    """Write the network as a Keras file of plain float32 layers, and as an ONNX file."""
     model = build(trainer.config.model)
     model.set_weights([np.asarray(each) for each in trainer.average().weights])
     if _chief():
         with written_whole(path, beside=f"{path.stem}.part.keras") as temporary:
             model.save(temporary)
+        write_onnx(model, path.with_suffix(".onnx"))
     return path
 
 

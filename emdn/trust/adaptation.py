@@ -26,7 +26,8 @@ from scipy.ndimage import gaussian_filter
 from emdn.anscombe import anscombe
 from emdn.detector import Detector
 from emdn.files import sha256, written_whole
-from emdn.weights import Network, compile_network, read_model
+from emdn.weights import Network, compile_network, read_model, trained_file
+from emdn.weights.backends import require_training
 
 if TYPE_CHECKING:
     import keras
@@ -164,7 +165,15 @@ def adapt(
     Adaptation
         With the denoiser of `network` where the noise is no pure shot noise of whole
         counts, or where the adapted network is not found to be better.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the network is of an ONNX file and no Keras file is beside it.
+    ModuleNotFoundError
+        If TensorFlow or Keras is not installed.
     """
+    require_training("adaptation")
     begun, before = time.perf_counter(), using(network)
     rng = np.random.default_rng(SEED)
     try:
@@ -174,9 +183,10 @@ def adapt(
     except Unfit as error:
         return Adaptation(before, False, f"not adapted: {error}")
     learning = [_thin(image, LEARNING_SHARE, rng) for image in counts]
-    model = read_model(network.path)
+    origin = trained_file(network.path)
+    model = read_model(origin)
     fit(model, richest(learning, CROP, MOST_CROPS), rng)
-    after = using(compile_network(network.path, model))
+    after = using(compile_network(origin, model))
     verdict = _judge(
         counts, learning, sound, lambda x: denoise(before, x), lambda x: denoise(after, x)
     )
@@ -185,8 +195,8 @@ def adapt(
     if not verdict.better:
         return Adaptation(before, False, str(verdict), **scores, seconds=seconds)
     card = {
-        "adapted_from": network.path.name,
-        "adapted_from_sha256": sha256(network.path),
+        "adapted_from": origin.name,
+        "adapted_from_sha256": sha256(origin),
         "images": len(counts),
         "counts_sha256": _hash(counts),
         "method": f"{STEPS} steps of Adam at {LEARNING_RATE}, thinned pairs",

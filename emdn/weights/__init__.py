@@ -1,12 +1,14 @@
 """The trained networks that ship, and how any trained network is loaded.
 
-Beside each ``.keras`` file lies its model card, and ``SHA256SUMS`` holds the hashes.
+    .onnx --ONNX Runtime--> Network          .keras --TensorFlow--> Network
+
+Each network ships twice: as Keras saved it, to train on and to look into, and as the ONNX
+graph of it, to run. Beside both lies the model card; ``SHA256SUMS`` holds the hashes.
 """
 
 import json
 import os
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -17,6 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emdn.files import sha256
+from emdn.weights.backends import (
+    Backend,
+    Precision,
+    Run,
+    choose_backend,
+    choose_precision,
+    require_training,
+    run_by_onnx,
+    run_by_tensorflow,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -50,11 +62,14 @@ class Network:
         Function that takes (N, h, w, 1) float32 tiles and (N,) gains, and returns tiles.
     gain_aware : bool
         Whether the network uses the gain; a blind one ignores it.
+    backend : str
+        The library that runs the network, its version, and the precision.
     """
 
     path: Path
-    run: Callable[[Any, Any], Any]
+    run: Run
     gain_aware: bool
+    backend: str
 
     def __call__(self, tiles: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
         """Remove the noise of some tiles.
@@ -80,7 +95,7 @@ class Network:
         """
         _refuse_fork()
         gains = np.full(len(tiles), gain, np.float32)
-        denoised = self.run(tiles[..., np.newaxis], gains).numpy()[..., 0]
+        denoised = self.run(tiles[..., np.newaxis], gains)[..., 0]
         if not np.isfinite(denoised).all():
             raise ValueError(
                 f"{self.path}: the network returned NaN or infinite pixels, so the file is "
@@ -90,11 +105,16 @@ class Network:
 
 
 _loading = Lock()
-_loaded: dict[Path, tuple[tuple[int, int], Network]] = {}  # with time and size of the file
+_loaded: dict[tuple[Path, str], tuple[tuple[int, int], Network]] = {}  # by file, precision
 _process: int | None = None  # the one in which a network was first loaded
 
 
-def load(weights: Name | str | PathLike[str]) -> Network:
+def load(
+    weights: Name | str | PathLike[str],
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "float32",
+) -> Network:
     """Load a trained network, once in a process, as a function of tiles.
 
     A file that has changed since is loaded again.
@@ -102,8 +122,12 @@ def load(weights: Name | str | PathLike[str]) -> Network:
     Parameters
     ----------
     weights : {"auto", "low", "ordinary"} or path
-        Weights that ship, or a Keras file: a network of `emdn.networks.build` that
-        ``model.save`` wrote.
+        Weights that ship, or a file: a network of `emdn.networks.build` that
+        ``model.save`` wrote, ``.keras``, or `emdn train` or `emdn export`, ``.onnx``.
+    backend : {"auto", "onnx", "tensorflow"}
+        What runs the network, see `find`.
+    precision : {"auto", "float32", "bfloat16"}
+        The numbers that it computes with, see `emdn.weights.backends.choose_precision`.
 
     Returns
     -------
@@ -116,20 +140,33 @@ def load(weights: Name | str | PathLike[str]) -> Network:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, or its network is none from image to image.
+        If the file is damaged, its network is none from image to image, or the backend or
+        the precision is none for it.
+    ModuleNotFoundError
+        If TensorFlow is needed and not installed.
     RuntimeError
         If the process was forked from one that had loaded a network.
     """
     global _process
-    path = find(weights)
+    path = find(weights, backend)
+    numbers = choose_precision(precision, tensorflow=not _is_onnx(path))
     _refuse_fork()
     with _loading:
         _process = os.getpid()
         status = path.stat()
         stamp = status.st_mtime_ns, status.st_size
-        if path not in _loaded or _loaded[path][0] != stamp:
-            _loaded[path] = stamp, compile_network(path, read_model(path))
-        return _loaded[path][1]
+        if (path, numbers) not in _loaded or _loaded[path, numbers][0] != stamp:
+            _loaded[path, numbers] = stamp, _load(path, numbers)
+        return _loaded[path, numbers][1]
+
+
+def _load(path: Path, precision: Literal["float32", "bfloat16"]) -> Network:
+    if not _is_onnx(path):
+        require_training(f"{path}, a Keras file,")
+        return compile_network(path, read_model(path), precision)
+    _refuse_altered(path)
+    run, gain_aware, library = run_by_onnx(path)
+    return Network(path, run, gain_aware, f"{library}, {precision}")
 
 
 def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
@@ -139,7 +176,7 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
     ----------
     weights : {"auto", "low", "ordinary"} or path
         Weights that ship, or a Keras file: a network of `emdn.networks.build` that
-        ``model.save`` wrote.
+        ``model.save`` wrote. Of an ONNX file, the Keras file of the same name beside it.
 
     Returns
     -------
@@ -152,17 +189,17 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
         If there is no such file.
     ValueError
         If the file is damaged, or its network is none from image to image.
+    ModuleNotFoundError
+        If Keras, or what it is set to, is not installed.
     """
+    path = trained_file(weights)
+    require_training(f"{path}, a Keras file,", "keras")
     # TensorFlow takes seconds to import, so it waits until a network is needed.
     import keras
 
     import emdn.networks.layers  # noqa: F401  (Keras must know them to load a network)
 
-    path = find(weights)
-    if path.parent == WEIGHTS and sha256(path) != shipped_hashes().get(path.name):
-        raise ValueError(
-            f"{path}: is not the file that was released, by its SHA-256; install emdn again"
-        )
+    _refuse_altered(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > MOST_CONFIG_BYTES:
@@ -190,31 +227,101 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
     return model
 
 
-def shipped_hashes() -> dict[str, str]:
-    """Return the SHA-256 of the weights that ship, by file name."""
+def shipped_hashes(suffix: Literal[".keras", ".onnx"] = ".keras") -> dict[str, str]:
+    """Return the SHA-256 of the weights that ship, by file name.
+
+    Parameters
+    ----------
+    suffix : {".keras", ".onnx"}
+        Whether of the files that were trained, or of those made from them.
+    """
     lines = (WEIGHTS / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split() for line in lines)}
+    named = (line.split() for line in lines)
+    return {name: digest for digest, name in named if name.endswith(suffix)}
 
 
-def find(weights: str | PathLike[str]) -> Path:
-    """Return the file that holds some weights."""
+def find(weights: str | PathLike[str], backend: Backend = "auto") -> Path:
+    """Return the file that holds some weights for what runs them.
+
+    Parameters
+    ----------
+    weights : {"auto", "low", "ordinary"} or path
+        Weights that ship, of which there is a file for either backend, or a file.
+    backend : {"auto", "onnx", "tensorflow"}
+        What runs the network: of weights that ship, as
+        `emdn.weights.backends.choose_backend` says. ONNX Runtime runs files that end in
+        ``.onnx``, TensorFlow those of Keras.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is none for the backend.
+    ModuleNotFoundError
+        If TensorFlow is wanted and not installed.
+    """
+    chosen = choose_backend(backend)
     if weights in NAMES:
-        return WEIGHTS / f"{weights}.keras"
+        return WEIGHTS / f"{weights}.{'onnx' if chosen == 'onnx' else 'keras'}"
     path = Path(weights).absolute()
     if not path.is_file():
         raise FileNotFoundError(
             f"{weights}: does not exist; name a file saved by model.save, "
             f"or one of {', '.join(NAMES)}"
         )
+    if backend != "auto" and _is_onnx(path) != (backend == "onnx"):
+        suffix = ".onnx" if backend == "onnx" else ".keras"
+        raise ValueError(f"{weights}: backend {backend} runs files that end in {suffix}")
     return path
 
 
+def trained_file(weights: str | PathLike[str]) -> Path:
+    """Return the Keras file of some weights, which can be trained on.
+
+    Parameters
+    ----------
+    weights : {"auto", "low", "ordinary"} or path
+        Weights that ship, or a file. Of an ONNX file, the Keras file of the same name is
+        meant, which `emdn train` leaves beside it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    if weights in NAMES:
+        return WEIGHTS / f"{weights}.keras"
+    path = find(weights)
+    trained = path.with_suffix(".keras") if _is_onnx(path) else path
+    if not trained.is_file():
+        raise FileNotFoundError(
+            f"{path}: an ONNX file cannot be trained on, and no {trained.name} is beside it"
+        )
+    return trained
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix == ".onnx"
+
+
+def _refuse_altered(path: Path) -> None:
+    """Refuse a file among those that ship whose hash is another."""
+    if path.parent != WEIGHTS:
+        return
+    shipped = shipped_hashes(".onnx" if _is_onnx(path) else ".keras")
+    if sha256(path) != shipped.get(path.name):
+        raise ValueError(
+            f"{path}: is not the file that was released, by its SHA-256; install emdn again"
+        )
+
+
 def _refuse_fork() -> None:
-    """Refuse what would wait for ever: the threads of TensorFlow do not survive a fork."""
+    """Refuse what would wait for ever: the threads of a network do not survive a fork."""
     if _process not in (None, os.getpid()):
         raise RuntimeError(
-            "this process was forked from one that had loaded a network, and TensorFlow "
-            "does not survive that; start processes by the method spawn or forkserver"
+            "this process was forked from one that had loaded a network, whose threads do "
+            "not survive that; start processes by the method spawn or forkserver"
         )
 
 
@@ -229,8 +336,12 @@ def _without_news(config: Any) -> Any:
     return [_without_news(each) for each in config] if isinstance(config, list) else config
 
 
-def compile_network(path: Path, model: "keras.Model") -> Network:
-    """Fold a model's normalisations and make a graph of it.
+def compile_network(
+    path: Path,
+    model: "keras.Model",
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Network:
+    """Make a function of a Keras model, which TensorFlow runs.
 
     Parameters
     ----------
@@ -238,17 +349,8 @@ def compile_network(path: Path, model: "keras.Model") -> Network:
         File that the model, or what it was made from, was read from.
     model : keras.Model
         A network of `emdn.networks.build`; later changes of it change nothing.
+    precision : {"float32", "bfloat16"}
+        The numbers that it computes with.
     """
-    import tensorflow as tf
-
-    from emdn.networks.inference import fold_batch_norms, gain_aware, remove_noise
-
-    folded = fold_batch_norms(model)
-    shapes = ((None, None, None, 1), (None,))  # of tiles and gains
-    run = tf.function(
-        lambda tiles, gain: remove_noise(folded, tiles, gain, training=False),
-        input_signature=[tf.TensorSpec(shape, tf.float32) for shape in shapes],
-        autograph=False,
-        jit_compile=False,  # XLA compiles for a minute on CPUs and is slower there
-    )
-    return Network(path, run, gain_aware(model))
+    run, gain_aware, library = run_by_tensorflow(model, precision)
+    return Network(path, run, gain_aware, f"{library}, {precision}")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emdn.files import sha256
+from emdn.networks.onnx_graph import write_onnx
 from emdn.noise import noisy_pair
 from emdn.specimens.micrographs import membranes
 from emdn.weights import NAMES, WEIGHTS, load, read_model
@@ -54,7 +55,7 @@ def outputs(path: Path) -> NDArray[np.float32]:
     """Return what a network makes of a noisy micrograph by formula, (1, 256, 256)."""
     rng = np.random.default_rng(0)
     noisy, _, gain = noisy_pair(membranes((256, 256), rng), 60.0, rng)
-    return load(path)(noisy[np.newaxis], gain)
+    return load(path, backend="tensorflow")(noisy[np.newaxis], gain)
 
 
 def main() -> None:
@@ -72,7 +73,9 @@ def main() -> None:
     model.set_weights([rounded(each) for each in model.get_weights()])
     model.save(shipped)
     compress(shipped)
-    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(WEIGHTS.glob("*.keras"))]
+    write_onnx(model, shipped.with_suffix(".onnx"))
+    paths = sorted(path for name in NAMES for path in WEIGHTS.glob(f"{name}.[ko]*"))
+    lines = [f"{sha256(path)}  {path.name}\n" for path in paths]
     (WEIGHTS / "SHA256SUMS").write_text("".join(lines))
 
     size, change = shipped.stat().st_size / 1e6, np.ptp(outputs(shipped) - before)
