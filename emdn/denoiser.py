@@ -122,7 +122,7 @@ class Denoiser:
             )
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
         self.weights = weights if isinstance(weights, Network) else find(weights, backend)
-        self.precision = precision
+        self.precision: Precision = precision
         self.tile_size = tile_size
         self.overlap = overlap
         self.batch_size = batch_size
