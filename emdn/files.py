@@ -46,12 +46,23 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Let a file or a folder that is whole take the place of another, on the same disk."""
-    if temporary.is_dir():
-        remove(path)  # a folder that is not empty cannot be replaced
-    else:
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    files = temporary.rglob("*") if temporary.is_dir() else [temporary]
+    for each in files:
+        if each.is_file():
+            with each.open("r+b") as file:
+                os.fsync(file.fileno())
+    if not temporary.is_dir() or not path.exists():
+        temporary.replace(path)
+        return
+    # A folder that is not empty cannot be replaced in one step.
+    aside = path.with_name(f".{path.name}.old")
+    path.rename(aside)
+    try:
+        temporary.replace(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    remove(aside)
 
 
 def remove(path: Path) -> None:

@@ -80,8 +80,8 @@ KINDS = {
     "integers": lambda counts, _: counts.astype(np.int16),
     "no noise": lambda _, clean: clean.astype(np.float32),
     "constant": lambda counts, _: np.full_like(counts, 3.0),
-    "a row": lambda counts, _: counts.reshape(1, -1),
-    "two columns": lambda counts, _: counts.reshape(-1, 2),
+    "a row": lambda counts, _: counts.reshape(1, -1)[:, :800],
+    "two columns": lambda counts, _: counts.reshape(-1, 2)[:800],
     "a stack": lambda counts, clean: np.stack([counts, camera(clean), counts[::-1]]),
 }
 

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from emdn.files import written_whole
 from emdn.io.metadata import UNITS, Metadata
+from emdn.io.ome_zarr import is_store
 from emdn.io.source import MicrographError, Source, check_form, checked, refuse_if
 from emdn.io.write import WRITERS, bands_of_images, check_content, images_of
 
@@ -292,7 +293,7 @@ def check_output(
         suffix, known = path.suffix.lower(), " ".join(WRITABLE)
         refuse_if(suffix not in WRITABLE, f"has an unknown suffix; use one of {known}")
         refuse_if(not path.parent.is_dir(), "its folder does not exist; make it first")
-        folder = path.is_dir() and suffix not in FOLDERS
+        folder = path.is_dir() and not (suffix in FOLDERS and is_store(path))
         refuse_if(folder, "is a folder; name a file inside it")
         taken = path.exists() and not overwrite
         refuse_if(taken, "exists already; pass overwrite=True to replace it")

@@ -39,8 +39,15 @@ def require_zarr() -> Any:
         ) from None
 
 
+def is_store(path: Path) -> bool:
+    """Tell a store from any other folder, by the files that each version of Zarr has."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
 def sources(path: Path) -> list[Source]:
     """Describe the image or stack of a store: an OME-Zarr's finest level, or an array."""
+    no_store = path.is_dir() and not is_store(path)
+    refuse_if(no_store, "is not a file, nor a folder of Zarr; name a file inside it")
     root = _opened(path)
     arrays = _arrays(root)
     refuse_if(not arrays, "holds no image of OME-Zarr, nor an array; name one inside it")
