@@ -113,7 +113,7 @@ def test_formats_hold_the_same_numbers_and_where_they_come_from(
 
 
 def test_a_stack_of_many_small_images_takes_few_pieces(tmp_path, noise_remover):
-    stack = np.random.default_rng(0).poisson(20.0, (3000, 4, 5)).astype(np.uint8)
+    stack = np.random.default_rng(0).poisson(20.0, (300, 4, 5)).astype(np.uint8)
     memory, pieces, told, told_of_pieces = both(tmp_path, stack, noise_remover, "tif")
     np.testing.assert_array_equal(memory, pieces)
     assert told_of_pieces.notes == told.notes

@@ -51,10 +51,11 @@ def main() -> None:
     if arguments.child:
         denoise(*map(Path, arguments.child), arguments.network)
         return
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for side in arguments.sides:
-        rows.append(measure(side, arguments.network, arguments.suffix))
-        print(json.dumps(rows[-1]), flush=True)
+        row = measure(side, arguments.network, arguments.suffix)
+        print(json.dumps(row), flush=True)
+        rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        rows.append(row)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 
