@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,17 @@ import numpy as np
 import typer
 
 from emdn import __version__
-from emdn.batch import Batch, Format, PixelType, denoise_file, plan
+from emdn.batch import (
+    Batch,
+    Done,
+    Format,
+    Job,
+    PixelType,
+    denoise_file,
+    denoise_files,
+    plan,
+)
+from emdn.cluster import Compute, computing
 from emdn.console import load_tensorflow, progress
 from emdn.denoiser import Denoiser, Quality
 from emdn.detector import Detector
@@ -51,6 +61,8 @@ EXAMPLES = """
   emdn denoise velox.emd --image HAADF -o denoised.tif
 
   emdn denoise counts.mrc --adapt --quality best --save-weights specimen.keras
+
+  emdn denoise session/ -o denoised/ --scheduler tcp://head:8786
 """
 
 app = typer.Typer(
@@ -160,12 +172,20 @@ def denoise(
             help="File for the adapted weights, .keras; --weights uses them again."
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, tcp://host:8786, whose workers compute: the "
+            "files of a batch, or the pieces of a single or large one."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
 ) -> None:
-    """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, PNG, NPY and more.
+    """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, Zarr, PNG, NPY and more.
 
     Of several inputs, those whose results are there already are skipped: a batch that was
-    interrupted goes on.
+    interrupted goes on. So does a file of more than 8192 x 8192 pixels, which is denoised
+    piece by piece in little memory; its pieces wait in a hidden folder beside the result.
     """
     signal.signal(signal.SIGTERM, _leave)  # so that nothing half-written stays behind
     try:
@@ -196,36 +216,64 @@ def denoise(
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
     failures = skipped = 0
-    with progress(len(jobs), description="Denoising", show=None) as advance:
-        for job in jobs:
-
-            def show(image: int, images: int, name: str = job.source.name) -> None:
-                advance(0, f"{name}, image {image} of {images}" if images > 1 else name)
-
-            advance(0, job.source.name)
-            try:
-                for done in denoise_file(job, noise_remover, batch, advance=show):
-                    for note in done.notes:
-                        _say(f"{job.source}: {note}", "yellow")
-                    skipped += done.skipped
-                    if not done.skipped:
-                        typer.echo(f"{job.source} -> {done.target}")
-                    if done.measured:
-                        typer.echo(f"  {done.measured}")
-                    if done.adapted:
-                        typer.echo(f"  {done.adapted}")
-            except (ValueError, OSError) as error:
-                text = str(error)
-                named = isinstance(error, MicrographError)
-                _say(text if named else f"{job.source}: {text}", "red")
-                failures += 1
-            advance(1)
+    cluster = _extra("cluster") if scheduler else nullcontext()
+    try:
+        with cluster, computing(scheduler) as compute:
+            outcomes = _denoised(jobs, noise_remover, batch, compute if scheduler else None)
+            for job, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    text = str(outcome)
+                    named = isinstance(outcome, MicrographError)
+                    _say(text if named else f"{job.source}: {text}", "red")
+                    failures += 1
+                else:
+                    _tell(job, outcome)
+                    skipped += outcome.skipped
+    except ValueError as error:  # no scheduler answers
+        _fail(error)
     if skipped:
         text = f"{skipped} of {len(jobs)} results are there already"
         _say(f"{text}; --overwrite replaces them.", "yellow")
     if failures:
         _say(f"{failures} of {len(jobs)} files failed.", "red")
         raise typer.Exit(1)
+
+
+def _denoised(
+    jobs: list[Job], noise_remover: Denoiser, batch: Batch, compute: Compute[Any] | None
+) -> Iterator[tuple[Job, Done | Exception]]:
+    """Yield what becomes of each image, and show how far the work is."""
+    with progress(len(jobs), description="Denoising", show=None) as advance:
+        if compute is not None:
+            for job, outcome in denoise_files(jobs, noise_remover, batch, compute=compute):
+                for each in outcome if isinstance(outcome, list) else [outcome]:
+                    yield job, each
+                advance(1)
+            return
+        for job in jobs:
+
+            def show(part: int, parts: int, name: str = job.source.name) -> None:
+                advance(0, f"{name}, part {part} of {parts}" if parts > 1 else name)
+
+            advance(0, job.source.name)
+            try:
+                for done in denoise_file(job, noise_remover, batch, advance=show):
+                    yield job, done
+            except (ValueError, OSError) as error:
+                yield job, error
+            advance(1)
+
+
+def _tell(job: Job, done: Done) -> None:
+    """Print what became of an image."""
+    for note in done.notes:
+        _say(f"{job.source}: {note}", "yellow")
+    if not done.skipped:
+        typer.echo(f"{job.source} -> {done.target}")
+    if done.measured:
+        typer.echo(f"  {done.measured}")
+    if done.adapted:
+        typer.echo(f"  {done.adapted}")
 
 
 def _refuse_taken(target: Path, *, overwrite: bool) -> None:
