@@ -9,11 +9,11 @@ The flow::
          --networks, losses, training--> weights
     NoisyPair --benchmark: methods--> rows --benchmark: tables, plots--> table, figure
 
-The rooms, a small core and seven wings, which import along the flow and never back::
+The rooms, a small core and eight wings, which import along the flow and never back::
 
     io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
                    mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
-                   rosetta, dm_tags, ser, raw_frames, child, write
+                   ome_zarr, rosetta, dm_tags, ser, raw_frames, child, write
     files          files that are written whole or not at all
     scaling        one affine map per image, between its own units and [0, 1]
     noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
@@ -24,13 +24,18 @@ The rooms, a small core and seven wings, which import along the flow and never b
     tiling         an image cut into overlapping tiles, and put together again
     metrics        MSE, PSNR, SSIM
     spectrum       the power at each frequency
+    defects        pixels that are no image, found and replaced
+    levels         the grey levels by which an image is shown to a network, and back
     denoiser       Denoiser: any image, tile by tile, back in its own units
     plots          figures of images, errors, tilings, spectra and learning curves
-    widgets        a slider through doses
+    widgets        sliders that choose a picture
     console        progress bars, and a quiet TensorFlow
+    cluster        the same call on one machine or on many
+    large          images and stacks that do not fit in memory, in pieces
     batch          many files, one after the other: what is written where
     cli            the command line
-    specimens/     micrographs by formula: fields, micrographs, scenes
+    specimens/     micrographs by formula, and real ones: fields, micrographs, scenes,
+                   recorded
     networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference,
                    onnx_graph
     weights/       the networks that ship, their model cards, and what runs them: backends
@@ -39,7 +44,9 @@ The rooms, a small core and seven wings, which import along the flow and never b
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
     trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation
+                   consistency, uncertainty, dose, page, report, adaptation,
+                   demo
+    bridges/       networks in the forms that other programs read: bioimageio
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

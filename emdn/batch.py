@@ -3,9 +3,10 @@
     inputs --plan--> jobs --denoise_file--> files
 
 A file is denoised image by image, so that a movie or a tilt series takes no more memory
-than one of its images. Whatever is wrong with an output is found before the work for it
-begins. An output is there whole or not at all, so that a batch that was interrupted goes on
-where it stopped. It tells where it comes from, if its format has a place for that.
+than one of its images, and in pieces if it is large (`emdn.large`). Whatever is wrong with
+an output is found before the work for it begins. An output is there whole or not at all, so
+that a batch that was interrupted goes on where it stopped. It tells where it comes from, if
+its format has a place for that.
 """
 
 import os
@@ -14,18 +15,20 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from emdn import __version__
-from emdn.denoiser import Denoiser, measure
-from emdn.detector import Estimate
+from emdn.cluster import Compute
+from emdn.denoiser import Denoiser, Told
 from emdn.files import sha256
 from emdn.io import (
+    FOLDERS,
     READABLE,
     WRITABLE,
     Metadata,
@@ -37,9 +40,11 @@ from emdn.io import (
     open_micrograph,
     write_frames,
 )
-from emdn.io.metadata import LENGTHS, Fact
+from emdn.io.metadata import Fact
+from emdn.io.source import refuse_if
+from emdn.large import LARGE, Found, denoise_image, denoise_in_pieces, is_large
 
-Format = Literal["tif", "mrc", "npy", "png"]
+Format = Literal["tif", "mrc", "npy", "zarr", "png"]
 """Formats to write, as suffixes without their dot."""
 
 PixelType = Literal["float32", "same"]
@@ -93,6 +98,9 @@ class Batch:
         Adapt the network to each image or stack first, as `Denoiser.adapt` does.
     save_weights : Path, optional
         File for the adapted weights, ``.keras``, with a card beside it.
+    in_pieces : bool, optional
+        Whether to denoise in pieces on disk, as `emdn.large` does; by default what is
+        larger than 8192 x 8192 pixels.
     """
 
     image: str | int | None = None
@@ -105,6 +113,7 @@ class Batch:
     readout: float | None = None
     adapt: bool = False
     save_weights: Path | None = None
+    in_pieces: bool | None = None
 
     def __post_init__(self) -> None:
         if self.every and self.image is not None:
@@ -148,6 +157,57 @@ class Done:
     adapted: str | None = None
 
 
+def denoise_files(
+    jobs: Sequence[Job],
+    noise_remover: Denoiser,
+    batch: Batch = Batch(),
+    *,
+    compute: Compute[Any] = map,
+) -> Iterator[tuple[Job, list[Done] | ValueError | OSError]]:
+    """Denoise many files at a time on the workers of a cluster, or one after the other.
+
+    Each file is a call of its own but for large ones, whose pieces are.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to read and to write.
+    noise_remover, batch, compute
+        As of `denoise_file`. Of a single file, the pieces are handed out.
+
+    Yields
+    ------
+    Job, list of Done or exception
+        What became of each file.
+    """
+    if len(jobs) == 1:
+        batch = replace(batch, in_pieces=not batch.adapt)
+    whole = [job for job in jobs if len(jobs) > 1 and not _has_large(job, batch)]
+    calls = ((job, noise_remover, replace(batch, in_pieces=False)) for job in whole)
+    yield from zip(whole, compute(_tried, calls), strict=True)
+    for job in jobs:
+        if job not in whole:
+            yield job, _tried((job, noise_remover, batch), compute=compute)
+
+
+def _tried(
+    call: tuple[Job, Denoiser, Batch], compute: Compute[Any] = map
+) -> list[Done] | ValueError | OSError:
+    """Denoise a file, or return what is wrong: one fault must not end all others."""
+    try:
+        return list(denoise_file(*call, compute=compute))
+    except (ValueError, OSError) as error:
+        return error
+
+
+def _has_large(job: Job, batch: Batch) -> bool:
+    """Tell whether an image to denoise is large; what cannot be read is not."""
+    try:
+        return any(is_large(source) for source, _, _ in _wanted(job, batch))
+    except (ValueError, OSError):
+        return False
+
+
 def plan(
     inputs: Sequence[Path],
     output: str | os.PathLike[str] | None = None,
@@ -165,7 +225,7 @@ def plan(
         A folder, if it exists as one, ends with a slash or has no suffix; else the file to
         write, for a single input. By default a file beside each input, whose name it takes
         with ``_denoised`` behind it.
-    suffix : {"tif", "mrc", "npy", "png"}
+    suffix : {"tif", "mrc", "npy", "zarr", "png"}
         Format of files that `output` does not name.
 
     Raises
@@ -205,6 +265,7 @@ def denoise_file(
     noise_remover: Denoiser,
     batch: Batch = Batch(),
     *,
+    compute: Compute[Any] = map,
     advance: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Done]:
     """Denoise the images of a file that are wanted, and write a file for each.
@@ -217,8 +278,11 @@ def denoise_file(
         The network, and how to apply it.
     batch : Batch
         How to read and to write.
+    compute : callable
+        Where the pieces of a large image are made, as `emdn.cluster.computing` gives it.
     advance : callable
-        Called with the number of images of a stack that are done and the number of all.
+        Called with the number of images of a stack, or of pieces of a large image, that are
+        done and the number of all.
 
     Yields
     ------
@@ -244,22 +308,71 @@ def denoise_file(
         done = Done(target, notes)
         if earlier := source.metadata.other.get(DENOISED_BY):
             done.notes.append(f"was denoised already, by {earlier}")
-        remover = _adapted(source, noise_remover, batch, done)
-        frames = _denoised_frames(source, remover, batch, dtype, done, advance)
-        first = next(frames)  # which tells what is measured
-        provenance = _provenance(job.source, noise_remover, batch, done)
-        # First, since an MRC holds what fits; it replaces that of an earlier denoising.
-        other = provenance | dict(source.metadata.other) | provenance
-        about = replace(source.metadata, other=other)
-        write_frames(
-            target,
-            chain([first], frames),
-            source.shape,
-            dtype,
-            about,
-            overwrite=batch.overwrite,
-        )
+        if _in_pieces(source, target, batch):
+            about = partial(_about, job, source, noise_remover, batch, done)
+            found = denoise_in_pieces(
+                job.source,
+                source,
+                target,
+                noise_remover,
+                _told(batch),
+                dtype,
+                about,
+                overwrite=batch.overwrite,
+                compute=compute,
+                advance=advance,
+            )
+        else:
+            found = Found()
+            remover = _adapted(source, noise_remover, batch, done)
+            frames = _denoised_frames(source, remover, batch, dtype, found, advance)
+            first = next(frames)  # which tells what is measured
+            write_frames(
+                target,
+                chain([first], frames),
+                source.shape,
+                dtype,
+                _about(job, source, noise_remover, batch, done, found),
+                overwrite=batch.overwrite,
+            )
+        done.measured = found.measured
+        done.notes += _notes(found, source, dtype)
         yield done
+
+
+def _in_pieces(source: Source, target: Path, batch: Batch) -> bool:
+    """Tell whether to denoise in pieces, or refuse what takes an image in memory."""
+    if not (is_large(source) if batch.in_pieces is None else batch.in_pieces):
+        return False
+    one_image = int(np.prod(source.shape[-2:], dtype=object))
+    if not batch.adapt:
+        fault = f"PNG is packed in memory, and the image has {one_image / 1e6:.0f} million"
+        large = target.suffix.lower() == ".png" and one_image > LARGE
+        refuse_if(large, f"{target}: {fault} pixels; write a TIFF")
+        return True
+    fault = f"{one_image / 1e6:.0f} million pixels are too many to adapt to in memory"
+    refuse_if(one_image > LARGE, f"{fault}; crop the image, or leave out --adapt")
+    return False
+
+
+def _told(batch: Batch) -> Told:
+    return Told(None, batch.gain, batch.offset, batch.readout)
+
+
+def _about(
+    job: Job,
+    source: Source,
+    noise_remover: Denoiser,
+    batch: Batch,
+    done: Done,
+    found: Found,
+) -> Metadata:
+    """Return what to write beside the pixels: what the input told, and what was done."""
+    done.measured = found.measured
+    provenance = _provenance(job.source, noise_remover, batch, done)
+    # First, since an MRC holds what fits; it replaces that of an earlier denoising.
+    other = provenance | dict(source.metadata.other) | provenance
+    return replace(source.metadata, other=other)
 
 
 def _provenance(
@@ -288,33 +401,6 @@ def _provenance(
     return facts
 
 
-def convert(image: NDArray[np.float32], dtype: DTypeLike) -> tuple[NDArray, int]:
-    """Return an image in a type of pixels, and how many pixels had to be clipped.
-
-    Parameters
-    ----------
-    image : (H, W) float32 array
-        Finite values.
-    dtype : dtype
-        Integers, to which values are rounded and clipped, or floats.
-
-    Examples
-    --------
-    >>> convert(np.array([[-1.0, 2.6], [255.2, 300.0]], np.float32), np.uint8)
-    (array([[  0,   3],
-           [255, 255]], dtype=uint8), 2)
-    """
-    kind: np.dtype[Any] = np.dtype(dtype)
-    whole = kind.kind in "iu"
-    limits: Any = np.iinfo(kind.name) if whole else np.finfo(kind.name)
-    largest = float(limits.max)
-    if whole and largest > limits.max:  # the largest of 64 bits is no double
-        largest = float(np.nextafter(largest, 0))
-    values = np.rint(image.astype(np.float64)) if whole else image.astype(np.float64)
-    clipped = np.clip(values, float(limits.min), largest)
-    return clipped.astype(kind), int((clipped != values).sum())
-
-
 def _adapted(source: Source, noise_remover: Denoiser, batch: Batch, done: Done) -> Denoiser:
     """Return the denoiser adapted to a source, if that is asked for and better."""
     if not batch.adapt:
@@ -335,7 +421,7 @@ def _adapted(source: Source, noise_remover: Denoiser, batch: Batch, done: Done) 
 
 def _some_frames(source: Source) -> NDArray:
     """Return an image, or a few of a stack, spread evenly."""
-    images = source.shape[0] if len(source.shape) == 3 else 1
+    images = _images(source)
     wanted = set(np.linspace(0, images - 1, min(images, MOST_FRAMES)).round().astype(int))
     frames = [frame for number, frame in enumerate(source.frames()) if number in wanted]
     return np.stack(frames)
@@ -346,44 +432,30 @@ def _denoised_frames(
     noise_remover: Denoiser,
     batch: Batch,
     dtype: np.dtype,
-    done: Done,
+    found: Found,
     advance: Callable[[int, int], None],
 ) -> Iterator[NDArray]:
     """Yield the images of a source without their noise, in the type to write."""
-    images = source.shape[0] if len(source.shape) == 3 else 1
-    notes: Counter[str] = Counter()
-    lost = 0
-    known: Any = {n: getattr(batch, n) for n in ("gain", "offset", "readout")}
     for number, frame in enumerate(source.frames(), start=1):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            told = batch.gain is not None or batch.readout is not None
-            estimate = None if told else measure(frame, offset=batch.offset)
-            given: Any = {"detector": estimate.detector} if estimate else known
-            restored = noise_remover.denoise(frame, **given)
-        if done.measured is None and estimate is not None:
-            done.measured = _in_words(estimate, frame, source.metadata)
-        notes.update(str(warning.message) for warning in caught)
-        pixels, clipped = convert(restored, dtype)
-        lost += clipped
-        advance(number, images)
-        yield pixels
-    many = images > 1
-    done.notes += [f"{text} (in {n} images)" if many else text for text, n in notes.items()]
-    if lost:
-        done.notes.append(f"{lost} pixels were clipped to the range of {dtype}")
-
-
-def _in_words(estimate: Estimate, image: NDArray, metadata: Metadata) -> str:
-    """Return a line about the detector and the dose of an image."""
-    dose = estimate.detector.dose(image)
-    text = f"{estimate}, dose {dose:.3g} electrons a pixel"
-    angstroms = LENGTHS.get(metadata.unit or "")
-    if metadata.pixel_size and angstroms:
-        text += (
-            f" ({dose / (metadata.pixel_size * angstroms) ** 2:.3g} per square angstrom)"
+        pixels, learnt = denoise_image(
+            frame, noise_remover, _told(batch), source.metadata, dtype
         )
-    return text
+        found.add(learnt)
+        advance(number, _images(source))
+        yield pixels
+
+
+def _images(source: Source) -> int:
+    return source.shape[0] if len(source.shape) == 3 else 1
+
+
+def _notes(found: Found, source: Source, dtype: np.dtype) -> list[str]:
+    """Return what the user should know of the images."""
+    many = _images(source) > 1
+    notes = [f"{text} (in {n} images)" if many else text for text, n in found.notes.items()]
+    if found.clipped:
+        notes.append(f"{found.clipped} pixels were clipped to the range of {dtype}")
+    return notes
 
 
 def _wanted(job: Job, batch: Batch) -> Iterator[tuple[Source, Path, list[str]]]:
@@ -418,13 +490,15 @@ def _files_of(path: Path) -> list[Path]:
 
 def _is_plain_folder(path: Path) -> bool:
     """Tell a folder that is named like a file from a Zarr store, which is a folder."""
-    return path.is_dir() and path.suffix.lower() != ".zspy"
+    return path.is_dir() and path.suffix.lower() not in FOLDERS
 
 
 def _is_folder(output: str | os.PathLike[str]) -> bool:
     """Tell whether an output names a folder, or refuse a file that cannot be written."""
     path, text = Path(output), os.fspath(output)
-    if path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix:
+    store = path.suffix.lower() in FOLDERS and path.suffix.lower() in WRITABLE
+    folder = path.is_dir() and not store
+    if folder or text.endswith(("/", os.sep)) or not path.suffix:
         return True
     if path.suffix.lower() not in WRITABLE:
         fault = f"{path.suffix} cannot be written; use {' '.join(WRITABLE)}"

@@ -1,21 +1,34 @@
-"""The command line: `emdn denoise`, `report`, `plan`, `train`, `benchmark` and others."""
+"""The command line: `emdn demo`, `denoise`, `report`, `plan`, `train` and others."""
 
 import inspect
 import json
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import typer
 
 from emdn import __version__
-from emdn.batch import Batch, Format, PixelType, denoise_file, plan
+from emdn.batch import (
+    Batch,
+    Done,
+    Format,
+    Job,
+    PixelType,
+    denoise_file,
+    denoise_files,
+    plan,
+)
+from emdn.cluster import Compute, computing
 from emdn.console import load_tensorflow, progress
 from emdn.denoiser import Denoiser, Quality
 from emdn.detector import Detector
@@ -29,7 +42,7 @@ from emdn.io import (
     write_micrograph,
 )
 from emdn.io.metadata import LENGTHS
-from emdn.weights import NAMES, WEIGHTS, Network
+from emdn.weights import NAMES, WEIGHTS, Network, find, read_model
 from emdn.weights.backends import (
     Backend,
     Precision,
@@ -48,6 +61,8 @@ EXAMPLES = """
   emdn denoise velox.emd --image HAADF -o denoised.tif
 
   emdn denoise counts.mrc --adapt --quality best --save-weights specimen.keras
+
+  emdn denoise session/ -o denoised/ --scheduler tcp://head:8786
 """
 
 app = typer.Typer(
@@ -157,12 +172,20 @@ def denoise(
             help="File for the adapted weights, .keras; --weights uses them again."
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, tcp://host:8786, whose workers compute: the "
+            "files of a batch, or the pieces of a single or large one."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
 ) -> None:
-    """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, PNG, NPY and more.
+    """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, Zarr, PNG, NPY and more.
 
     Of several inputs, those whose results are there already are skipped: a batch that was
-    interrupted goes on.
+    interrupted goes on. So does a file of more than 8192 x 8192 pixels, which is denoised
+    piece by piece in little memory; its pieces wait in a hidden folder beside the result.
     """
     signal.signal(signal.SIGTERM, _leave)  # so that nothing half-written stays behind
     try:
@@ -193,36 +216,64 @@ def denoise(
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
     failures = skipped = 0
-    with progress(len(jobs), description="Denoising", show=None) as advance:
-        for job in jobs:
-
-            def show(image: int, images: int, name: str = job.source.name) -> None:
-                advance(0, f"{name}, image {image} of {images}" if images > 1 else name)
-
-            advance(0, job.source.name)
-            try:
-                for done in denoise_file(job, noise_remover, batch, advance=show):
-                    for note in done.notes:
-                        _say(f"{job.source}: {note}", "yellow")
-                    skipped += done.skipped
-                    if not done.skipped:
-                        typer.echo(f"{job.source} -> {done.target}")
-                    if done.measured:
-                        typer.echo(f"  {done.measured}")
-                    if done.adapted:
-                        typer.echo(f"  {done.adapted}")
-            except (ValueError, OSError) as error:
-                text = str(error)
-                named = isinstance(error, MicrographError)
-                _say(text if named else f"{job.source}: {text}", "red")
-                failures += 1
-            advance(1)
+    cluster = _extra("cluster") if scheduler else nullcontext()
+    try:
+        with cluster, computing(scheduler) as compute:
+            outcomes = _denoised(jobs, noise_remover, batch, compute if scheduler else None)
+            for job, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    text = str(outcome)
+                    named = isinstance(outcome, MicrographError)
+                    _say(text if named else f"{job.source}: {text}", "red")
+                    failures += 1
+                else:
+                    _tell(job, outcome)
+                    skipped += outcome.skipped
+    except ValueError as error:  # no scheduler answers
+        _fail(error)
     if skipped:
         text = f"{skipped} of {len(jobs)} results are there already"
         _say(f"{text}; --overwrite replaces them.", "yellow")
     if failures:
         _say(f"{failures} of {len(jobs)} files failed.", "red")
         raise typer.Exit(1)
+
+
+def _denoised(
+    jobs: list[Job], noise_remover: Denoiser, batch: Batch, compute: Compute[Any] | None
+) -> Iterator[tuple[Job, Done | Exception]]:
+    """Yield what becomes of each image, and show how far the work is."""
+    with progress(len(jobs), description="Denoising", show=None) as advance:
+        if compute is not None:
+            for job, outcome in denoise_files(jobs, noise_remover, batch, compute=compute):
+                for each in outcome if isinstance(outcome, list) else [outcome]:
+                    yield job, each
+                advance(1)
+            return
+        for job in jobs:
+
+            def show(part: int, parts: int, name: str = job.source.name) -> None:
+                advance(0, f"{name}, part {part} of {parts}" if parts > 1 else name)
+
+            advance(0, job.source.name)
+            try:
+                for done in denoise_file(job, noise_remover, batch, advance=show):
+                    yield job, done
+            except (ValueError, OSError) as error:
+                yield job, error
+            advance(1)
+
+
+def _tell(job: Job, done: Done) -> None:
+    """Print what became of an image."""
+    for note in done.notes:
+        _say(f"{job.source}: {note}", "yellow")
+    if not done.skipped:
+        typer.echo(f"{job.source} -> {done.target}")
+    if done.measured:
+        typer.echo(f"  {done.measured}")
+    if done.adapted:
+        typer.echo(f"  {done.adapted}")
 
 
 def _refuse_taken(target: Path, *, overwrite: bool) -> None:
@@ -243,6 +294,48 @@ def _load_quietly(noise_remover: Denoiser) -> Network:
 def _leave(*_: object) -> NoReturn:
     """Leave as by an error, which removes files that are half-written."""
     sys.exit(128 + signal.SIGTERM)
+
+
+DEMO_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn demo    (writes emdn_demo/demo.png and others)
+
+  emdn demo --micrograph gold --scale 10 -o gold/
+"""
+
+
+@app.command(epilog=DEMO_EXAMPLES)
+def demo(
+    micrograph: Annotated[
+        str, typer.Option(help="A micrograph that ships: axons, gold or nanoparticles.")
+    ] = "axons",
+    scale: Annotated[
+        float, typer.Option(help="Counts expected at its brightest pixel.")
+    ] = 25.0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder, made if missing.")
+    ] = Path("emdn_demo"),
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Show on a real micrograph what denoising gains; needs no file."""
+    from emdn.trust.demo import FILES, demonstrate, write
+
+    started = perf_counter()
+    try:
+        for name in FILES:
+            _refuse_taken(output / name, overwrite=overwrite)
+        load_tensorflow()
+        noise_remover = Denoiser(clip=False, progress=False)
+        shown = demonstrate(micrograph, scale, noise_remover)
+        written = write(shown, output)
+    except (ValueError, OSError) as error:
+        _fail(error)
+    typer.echo("\n".join(shown.sentences()))
+    for level, text in shown.assessment.verdict:
+        _say(text, {"good": "green", "care": "yellow", "bad": "red"}[level])
+    typer.echo(f"It took {perf_counter() - started:.0f} s, and wrote:")
+    typer.echo("\n".join(str(path) for path in written))
 
 
 REPORT_EXAMPLES = """
@@ -589,6 +682,65 @@ def figures(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+EXPORT_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn export auto -o auto.onnx
+
+  emdn export runs/low/denoiser.keras --bioimageio denoiser.zip
+"""
+
+
+@app.command(epilog=EXPORT_EXAMPLES)
+def export(
+    network: Annotated[
+        str, typer.Argument(help="auto, low, ordinary, or a .keras or .onnx file.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="An .onnx file.")
+    ] = None,
+    bioimageio: Annotated[
+        Path | None, typer.Option(help="A .zip file, a package of bioimage.io.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Write a network for other programs."""
+    wanted = [(output, ".onnx"), (bioimageio, ".zip")]
+    targets = [(path, suffix) for path, suffix in wanted if path is not None]
+    try:
+        if not targets:
+            raise ValueError("nothing to write; name a file by -o or --bioimageio")
+        for path, suffix in targets:
+            if path.suffix != suffix:
+                raise ValueError(f"{path}: must end in {suffix}")
+            _refuse_taken(path, overwrite=overwrite)
+        with tempfile.TemporaryDirectory() as folder:
+            graph = _as_onnx(network, Path(folder))
+            if output is not None:
+                with written_whole(output) as temporary:
+                    shutil.copyfile(graph, temporary)
+            if bioimageio is not None:
+                from emdn.bridges.bioimageio import write_package
+
+                with _extra("bioimageio"):
+                    write_package(graph, bioimageio)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo("\n".join(str(path) for path, _ in targets))
+
+
+def _as_onnx(network: str, folder: Path) -> Path:
+    """Return the ONNX file of a network; of a Keras file it is made in a folder."""
+    if network in NAMES or network.endswith(".onnx"):
+        return find(network, "onnx")
+    with _extra("train"):
+        load_tensorflow()
+        from emdn.networks.onnx_graph import write_onnx
+    path = folder / f"{Path(network).stem}.onnx"
+    write_onnx(read_model(network), path)
+    return path
 
 
 @app.command()

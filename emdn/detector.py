@@ -153,15 +153,23 @@ class Detector:
 
     def dose(self, image: NDArray) -> float:
         """Return the electrons a pixel that made an image, in the mean."""
-        return float((image.mean(dtype=np.float64) - self.offset) / self.gain)
+        return self.dose_of(float(image.mean(dtype=np.float64)))
 
-    def transfer(self, shape: tuple[int, int]) -> NDArray[np.complex128]:
+    def dose_of(self, mean: float) -> float:
+        """Return the electrons a pixel that made an image of that mean."""
+        return float((mean - self.offset) / self.gain)
+
+    def transfer(
+        self, shape: tuple[int, int], columns: slice = slice(None)
+    ) -> NDArray[np.complex128]:
         """Return what the spread of an electron's signal does to waves.
 
         Parameters
         ----------
         shape : (int, int)
             Rows and columns of an image.
+        columns : slice
+            Which of the frequencies along the rows are wanted; all by default.
 
         Returns
         -------
@@ -170,7 +178,8 @@ class Detector:
             are those of ``numpy.fft.rfft2``.
         """
         down, along = _kernels(*spread_of(self.correlation))
-        return np.outer(_waves(down, fftfreq(shape[0])), _waves(along, rfftfreq(shape[1])))
+        frequencies = rfftfreq(shape[1])[columns]
+        return np.outer(_waves(down, fftfreq(shape[0])), _waves(along, frequencies))
 
     def _spread(self, counts: Floats) -> Floats:
         """Return the counts after point spread and memory, which keep their sum."""
@@ -334,13 +343,13 @@ class _Blocks(NamedTuple):
     step: float  # distance of the grey levels, where it is always the same, else 0
 
 
-def _sound_blocks(image: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | None:
+def _sound_blocks(sampled: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | None:
     """Return the blocks that hold nothing but an image, or None if there are too few."""
-    patches = _patches(image).astype(np.float64)
+    patches = sampled.astype(np.float64)
     pixels = _blocks_of(patches)
     sound: Any = np.isfinite(pixels).all((1, 2))
     if mask is not None:
-        sound &= ~_blocks_of(_patches(mask)).any((1, 2))
+        sound &= ~_blocks_of(mask).any((1, 2))
     sound[sound] = pixels[sound].reshape(-1, SIDE**2).std(1) > 0
     if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
@@ -358,18 +367,22 @@ def _sound_blocks(image: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | N
     return _Blocks(mean, (rows @ TRANSFORM.T) ** 2, step)
 
 
-def _patches(image: NDArray) -> NDArray:
-    """Return (P, H, W) patches of whole blocks, of a large image some spread evenly."""
-    numbers = [max(1, round(length / PATCH)) for length in image.shape]
-    height, width = (
+def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of the patches in which noise is measured.
+
+    A patch consists of whole blocks. Of a large image some are taken, spread evenly.
+    """
+    numbers = [max(1, round(length / PATCH)) for length in shape]
+    sides = [
         length // number // SIDE * SIDE
-        for length, number in zip(image.shape, numbers, strict=True)
+        for length, number in zip(shape, numbers, strict=True)
+    ]
+    every = int(np.ceil(np.sqrt(np.prod(numbers) / MOST_PATCHES)))
+    down, along = (
+        [slice(n * side, (n + 1) * side) for n in range(0, number, every)]
+        for number, side in zip(numbers, sides, strict=True)
     )
-    rows, columns = numbers
-    inner = image[: rows * height, : columns * width]
-    patches = inner.reshape(rows, height, columns, width).swapaxes(1, 2)
-    every = int(np.ceil(np.sqrt(rows * columns / MOST_PATCHES)))
-    return patches[::every, ::every].reshape(-1, height, width)
+    return [(rows, columns) for rows in down for columns in along]
 
 
 def _blocks_of(patches: NDArray) -> NDArray:
@@ -862,7 +875,32 @@ def estimate_detector(
     gain 7.0, counts: True
     """
     pixels, mask = _checked(image, mask)
-    sound = _sound_blocks(pixels, mask)
+    windows = sample_windows(pixels.shape)
+    patches = np.stack([pixels[window] for window in windows])
+    masked = None if mask is None else np.stack([mask[window] for window in windows])
+    return estimate_from_patches(patches, masked, offset=offset)
+
+
+def estimate_from_patches(
+    patches: NDArray, masked: NDArray[np.bool_] | None, *, offset: float | None = None
+) -> Estimate | None:
+    """Measure the detector of an image by the parts of it that are looked at.
+
+    Parameters
+    ----------
+    patches : (P, H, W) array
+        The parts of the image in `sample_windows`.
+    masked : (P, H, W) array of bool, optional
+        True where a pixel of them is not to be believed.
+    offset : float, optional
+        Grey level of no electrons, if it is known.
+
+    Returns
+    -------
+    Estimate or None
+        What `estimate_detector` returns of the whole image.
+    """
+    sound = _sound_blocks(patches, masked)
     if sound is None or not np.median(sound.energy) > 0:
         return None
     # In units of about the noise no square overflows, whatever the units of the image, and

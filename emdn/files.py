@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        The file to make or to replace. Where writing fails, it stays as it was.
+        The file, or folder, to make or to replace. Where writing fails, it stays as it was.
     beside : str
         Name of the file to write in the same folder. It should begin with a dot, so that
         no one takes it for a result should the program be killed. The default is the
@@ -38,11 +39,38 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
     temporary = path.with_name(beside or f".{path.name}.part")
     try:
         yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        put_in_place(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Let a file or a folder that is whole take the place of another, on the same disk."""
+    files = temporary.rglob("*") if temporary.is_dir() else [temporary]
+    for each in files:
+        if each.is_file():
+            with each.open("r+b") as file:
+                os.fsync(file.fileno())
+    if not temporary.is_dir() or not path.exists():
+        temporary.replace(path)
+        return
+    # A folder that is not empty cannot be replaced in one step.
+    aside = path.with_name(f".{path.name}.old")
+    path.rename(aside)
+    try:
+        temporary.replace(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and what is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

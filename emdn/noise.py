@@ -153,3 +153,46 @@ def noisy_pair(image: NDArray, scale: float, rng: np.random.Generator) -> NoisyP
     # In double precision, or the means of large images would differ by rounding alone.
     ratio = noisy.mean(dtype=np.float64) / exposed.mean(dtype=np.float64)
     return NoisyPair(noisy, (exposed * ratio).astype(np.float32), 1 / brightest)
+
+
+def thinned_pair(counts: NDArray, share: float, rng: np.random.Generator) -> NoisyPair:
+    """Make a pair of one noisy image, whose truth nobody knows, by dividing its counts.
+
+    Each electron goes to the noisy image with the probability `share`, else to the other,
+    which stands in for the truth. Both are of shot noise that is independent, so a network
+    that is trained to predict the other from the noisy one learns the mean of the other,
+    which is the truth.
+
+    Parameters
+    ----------
+    counts : (H, W) array
+        Whole numbers of electrons, 0 or more.
+    share : float
+        Share of the dose that the noisy image gets, between 0 and 1.
+    rng : numpy.random.Generator
+        Source of randomness; the same state gives the same pair.
+
+    Returns
+    -------
+    NoisyPair
+        In place of the truth it has the other part, multiplied so that both parts have the
+        same expected image. Some of its pixels lie above 1.
+
+    References
+    ----------
+    J. Lehtinen et al., "Noise2Noise: learning image restoration without clean data", ICML
+    (2018), arXiv:1803.04189.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noisy, other, gain = thinned_pair(rng.poisson(50.0, (256, 256)), 0.8, rng)
+    >>> print(f"{noisy.mean() / gain:.0f} {other.mean() / gain:.0f}")
+    40 40
+    """
+    whole = np.asarray(counts).astype(np.int64)
+    part = rng.binomial(whole, share)
+    brightest = max(float(part.max()), 1.0)  # an image without any counts stays black
+    other = (whole - part) * (share / (1 - share))
+    noisy, stand_in = ((each / brightest).astype(np.float32) for each in (part, other))
+    return NoisyPair(noisy, stand_in, 1 / brightest)

@@ -24,6 +24,9 @@ GREY, DIVERGING = "gray", "RdBu_r"
 BLUE, ORANGE = "#0072b2", "#e69f00"  # colour-blind readers tell them apart (Okabe and Ito)
 SYMBOLS = {"um": "µm", "A": "Å"}  # symbols of units that files spell in ASCII
 SIDE = 2.6  # width of an image in a figure, in inches
+IN_A_ROW = (
+    3  # images; with more of them a page's column shrinks titles until none is legible
+)
 SATURATED = 0.5  # per cent of pixels that are black, and as many that are white
 STYLE: dict[Any, Any] = {
     "axes.prop_cycle": "cycler(color=['0072b2', 'e69f00', '009e73', 'cc79a7', '56b4e9'])",
@@ -45,7 +48,7 @@ def show_images(
     unit: str = "nm",
     enlarge: tuple[slice, slice] | None = None,
 ) -> Figure:
-    """Show images in a row under their titles.
+    """Show images under their titles, in a row of up to three, four in two rows.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def show_images(
     if not arrays:
         raise ValueError("images must hold at least one image, got none")
     together = grey_limits(*arrays.values())
-    figure, row = _image_row(list(arrays.values()))
+    figure, row = _image_grid(list(arrays.values()))
     for axes, (title, image) in zip(row, arrays.items(), strict=True):
         low, high = together if shared else grey_limits(image)
         axes.imshow(image, cmap=GREY, vmin=low, vmax=high, interpolation="nearest")
@@ -106,7 +109,7 @@ def show_error(clean: ArrayLike, denoised: ArrayLike) -> Figure:
         )
     error = output - truth
     largest = float(np.abs(error).max()) or 1.0
-    figure, (axes,) = _image_row([error], spare=0.9)
+    figure, (axes,) = _image_grid([error], spare=0.9)
     shown = axes.imshow(
         error, cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest"
     )
@@ -142,7 +145,7 @@ def show_tiling(image: ArrayLike, tiling: Tiling) -> Figure:
     padded = np.pad(
         array, [(-top, bottom - height), (-left, right - width)], mode="reflect"
     )
-    figure, (axes,) = _image_row([padded], enlargement=1.6)
+    figure, (axes,) = _image_grid([padded], enlargement=1.6)
     low, high = grey_limits(array)
     extent = (left, right, bottom, top)
     axes.imshow(padded, cmap=GREY, vmin=low, vmax=high, extent=extent, alpha=0.35)
@@ -247,26 +250,30 @@ def scale_bar_length(width: float) -> float:
     return max(length for length in lengths if length <= width / 3)
 
 
-def _image_row(
+def _image_grid(
     images: list[NDArray[np.float64]], *, enlargement: float = 1.0, spare: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with bare axes for each image, and `spare` inches beside them.
 
     The figure is closed, or a notebook would show it a second time.
     """
-    side = SIDE * enlargement
+    side, number = SIDE * enlargement, len(images)
+    columns = number if number <= IN_A_ROW else 2 if number == 4 else IN_A_ROW
+    rows = -(-number // columns)
     height = max(side * min(image.shape[0] / image.shape[1], 2) for image in images)
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            1,
-            len(images),
-            figsize=(side * len(images) + spare, height + 0.3),
+            rows,
+            columns,
+            figsize=(side * columns + spare, rows * (height + 0.3)),
             squeeze=False,
         )
         for axes in grid.flat:
             axes.set_axis_off()
+        for axes in grid.flat[number:]:
+            axes.remove()
         plt.close(figure)
-    return figure, list(grid.flat)
+    return figure, list(grid.flat[:number])
 
 
 def _draw_scale_bar(

@@ -7,7 +7,7 @@ see it continued by reflection; that makes all tiles equal, and edge cases disap
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
+
+BAND = 2**22  # pixels of a band of rows, 16 MB of single precision
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,33 @@ def split(
     return image[rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
 
 
+def places(tiling: Tiling, number: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which rows and which columns of the image a tile reads.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Where the tiles lie.
+    number : int
+        Number of the tile, counted row by row.
+
+    Examples
+    --------
+    >>> rows, columns = places(Tiling((2, 3), size=(4, 4), overlap=1), 0)
+    >>> print(rows, columns)
+    [1 0 1 0] [1 0 1 2]
+    """
+    down, along = tiling.grid
+    index = divmod(range(down * along)[number], along)
+    rows, columns = (
+        _reflect(n * stride - tiling.overlap + np.arange(side), length)
+        for n, stride, side, length in zip(
+            index, tiling.stride, tiling.size, tiling.shape, strict=True
+        )
+    )
+    return rows, columns
+
+
 def paste(output: NDArray[T], tiles: NDArray[T], tiling: Tiling, start: int = 0) -> None:
     """Write what is kept of some tiles into their places in an image.
 
@@ -247,6 +276,14 @@ def merge(tiles: NDArray[T], tiling: Tiling) -> NDArray[T]:
     output = np.empty(tiling.shape, tiles.dtype)
     paste(output, tiles, tiling)
     return output
+
+
+def bands_of(shape: tuple[int, int], pixels: int = BAND) -> Iterator[slice]:
+    """Yield slices of rows of at most so many pixels, or of one row."""
+    height, width = shape
+    step = max(1, pixels // width)
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
 
 
 def _reflect(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:

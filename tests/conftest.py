@@ -21,7 +21,8 @@ def micrograph() -> NDArray[np.float32]:
 
 # What needs TensorFlow, whose import alone takes seconds: `make quick` leaves it out.
 NEED_NETWORKS = {"networks", "weights", "training", "benchmark", "trust"}
-NEED_NETWORKS |= {"test_denoiser.py", "test_batch.py", "test_cli.py", "test_widgets.py"}
+NEED_NETWORKS |= {"test_denoiser.py", "test_batch.py", "test_cli.py", "test_large.py"}
+NEED_NETWORKS |= {"test_widgets.py"}
 NEED_NETWORKS |= {"test_pipeline.py", "test_light.py"}
 
 

@@ -12,9 +12,10 @@ import pytest
 import tifffile
 
 import emdn
-from emdn.batch import Batch, Job, convert, denoise_file, plan
+from emdn.batch import Batch, Job, denoise_file, plan
 from emdn.denoiser import Denoiser
 from emdn.io import MicrographError, read_micrograph, write_micrograph
+from emdn.io.write import convert
 
 
 @pytest.fixture(scope="module")

@@ -57,12 +57,15 @@ def rooms(text):
     return listed
 
 
-README = (ROOT / "README.md").read_text().partition("The rooms of `emdn/`")[2]
-API = (ROOT / "book" / "api.md").read_text()
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text().partition("The rooms of `emdn/`")[2]
+API = "\n".join(
+    path.read_text()
+    for path in (ROOT / "book" / "api.md", *sorted((ROOT / "book" / "api").glob("*.md")))
+)
 PLACES = {
     "the docstring of emdn/__init__.py": rooms(emdn.__doc__.partition("The rooms")[2]),
-    "'What is where' in README.md": rooms(README.partition("\n## ")[0]),
-    "book/api.md": set(re.findall(r"automodule:: ([\w.]+)", API)),
+    "'The map' in CONTRIBUTING.md": rooms(GUIDE.partition("\n## ")[0]),
+    "book/api.md and book/api/": set(re.findall(r"automodule:: ([\w.]+)", API)),
 }
 
 

@@ -11,6 +11,7 @@ from emdn.noise import (
     check_dose_range,
     noisy_pair,
     sample_scale,
+    thinned_pair,
 )
 from emdn.specimens import micrographs as synthetic
 
@@ -269,3 +270,23 @@ def test_unknown_dose_ranges_are_refused(rng):
     with pytest.raises(ValueError, match=message):
         check_dose_range("high")
     assert check_dose_range("low") == "low"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_parts_of_a_thinned_pair_have_independent_noise_of_one_expected_image(share, rng):
+    expected = np.repeat([[2.0], [20.0], [200.0]], 100_000, axis=1)
+    noisy, other, gain = thinned_pair(rng.poisson(expected), share, rng)
+    parts = [each.astype(np.float64) / gain for each in (noisy, other)]
+    for part, factor in zip(parts, (1, share / (1 - share)), strict=True):
+        np.testing.assert_allclose(part.mean(axis=1), share * expected[:, 0], rtol=0.02)
+        variance = factor * share * expected[:, 0]  # of counts that were multiplied
+        np.testing.assert_allclose(part.var(axis=1), variance, rtol=0.03)
+    for first, second in zip(*parts, strict=True):
+        assert abs(np.corrcoef(first, second)[0, 1]) < 0.015
+
+
+def test_no_electron_of_a_thinned_pair_is_lost(rng):
+    counts = rng.poisson(30.0, (16, 16))
+    noisy, other, gain = thinned_pair(counts, 0.8, rng)
+    np.testing.assert_allclose(noisy / gain + other / gain / 4, counts, rtol=1e-5)
+    assert noisy.max() == 1

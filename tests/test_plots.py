@@ -55,6 +55,13 @@ def test_each_image_can_have_its_own_grey_scale(images):
     assert counts == pytest.approx(np.multiply(clean, 100), rel=1e-6)
 
 
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_row_holds_three_images_at_most(number, micrograph):
+    figure = show_images({str(n): micrograph for n in range(number)})
+    assert len(figure.axes) == number
+    assert figure.axes[0].get_gridspec().ncols <= 3
+
+
 def test_a_few_hot_pixels_do_not_darken_the_rest(micrograph):
     hot = micrograph.copy()
     hot[3, 4] = 1000

@@ -22,7 +22,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +32,7 @@ from emdn.benchmark.instances import BenchmarkConfig, make_instance, micrographs
 from emdn.benchmark.method import Image, Method, PaperDose
 from emdn.benchmark.methods import NETWORK, STANDARD
 from emdn.benchmark.rows import LARGEST_MSE, Row, about_path, parse_rows
+from emdn.cluster import computing
 from emdn.console import load_tensorflow
 from emdn.console import progress as progress_bar
 from emdn.files import write_or_compare
@@ -44,7 +44,6 @@ LIBRARIES = ("emdn", "onnxruntime", "tensorflow", "numpy", "scipy", "scikit-imag
 LIBRARIES += ("opencv-python-headless",)
 FRUITLESS_STARTS = 3  # of workers that are killed before they have computed anything
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-SUBMITTED = 256  # instances handed out to a cluster at a time
 
 Job = tuple[BenchmarkConfig, PaperDose, int, Sequence[Method]]
 
@@ -284,12 +283,11 @@ def _computed(
     jobs: Sequence[Job], workers: int, scheduler: str | None
 ) -> Iterator[list[Row]]:
     """Yield the rows of jobs in their order, whoever computes them."""
-    if scheduler is not None:
-        yield from _on_cluster(jobs, scheduler)
-    elif workers == 1:
-        yield from map(_work, jobs)
-    else:
+    if scheduler is None and workers > 1:
         yield from _in_processes(jobs, workers)
+        return
+    with computing(scheduler) as compute:
+        yield from compute(_work, jobs)
 
 
 def _work(job: Job) -> list[Row]:
@@ -329,17 +327,3 @@ def _end_with_parent() -> None:
     assert parent is not None  # the process was started by another one
     parent.join()
     os._exit(1)
-
-
-def _on_cluster(jobs: Sequence[Job], scheduler: str) -> Iterator[list[Row]]:
-    """Compute on the workers of a Dask scheduler, a bounded number of jobs ahead."""
-    from distributed import Client
-
-    with Client(scheduler) as client:
-        waiting = iter(jobs)
-        futures = [
-            client.submit(_work, job, pure=False) for job in islice(waiting, SUBMITTED)
-        ]
-        while futures:
-            yield futures.pop(0).result()
-            futures += [client.submit(_work, job, pure=False) for job in islice(waiting, 1)]

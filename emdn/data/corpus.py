@@ -75,6 +75,11 @@ class DataConfig:
     augmentation : Augmentation, optional
         Random changes of the magnification, contrast and sharpness of crops; in training.
         By default there are none.
+    thinned : float, optional
+        Share of the counts that the noisy image of a pair gets, where micrographs are noisy
+        themselves and there is no truth; see `emdn.noise.thinned_pair`. Micrographs that
+        are no whole counts are refused then, and `dose_range` is not used. By default
+        micrographs are truths.
     """
 
     folder: Path = field(metadata={"may_change_on_resume": True})
@@ -89,6 +94,7 @@ class DataConfig:
     cache: float = field(default=2.0, metadata={"may_change_on_resume": True})
     scenes: float = 0.0
     augmentation: Augmentation | None = None
+    thinned: float | None = None
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % 16:
@@ -114,6 +120,18 @@ class DataConfig:
             )
         if not min(self.fractions) >= 0 or not math.isclose(sum(self.fractions), 1):
             raise ValueError(f"fractions must be three that add to 1, got {self.fractions}")
+        if self.thinned is not None:
+            self._require_counts_as_they_are(self.thinned)
+
+    def _require_counts_as_they_are(self, share: float) -> None:
+        """Refuse what would make other numbers of counts, whose noise is no shot noise."""
+        if not 0 < share < 1:
+            raise ValueError(f"thinned must be between 0 and 1, got {share}")
+        if self.downsizing > 1 or self.scenes or self.augmentation is not None:
+            raise ValueError(
+                "thinned divides counts as they are; remove downsizing, scenes and "
+                "augmentation"
+            )
 
 
 class Entry(NamedTuple):
@@ -560,7 +578,13 @@ def _fault(record: Record, image: NDArray, config: DataConfig) -> str:
     limit = config.max_noise_to_signal
     if limit is not None and record.noise_to_signal >= limit:
         return f"noise-to-signal not below {limit:g}"
+    if config.thinned is not None and not _whole_counts(image):
+        return "no whole counts, which thinning needs"
     return ""
+
+
+def _whole_counts(image: NDArray) -> bool:
+    return bool(image.min() >= 0 and np.array_equal(image, np.rint(image)))
 
 
 def _digest(path: Path) -> str:

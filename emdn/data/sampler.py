@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from emdn.data.augment import SYMMETRIES, augmented, symmetric
 from emdn.data.corpus import LOSSES, SPLITS, DataConfig, Record, Split, too_many_lost
 from emdn.io import MicrographError, read_micrograph
-from emdn.noise import NoisyPair, noisy_pair, sample_scale
+from emdn.noise import NoisyPair, noisy_pair, sample_scale, thinned_pair
 from emdn.specimens.scenes import scene
 
 ACTIVE = 64  # images that crops are taken from at a time
@@ -78,6 +78,8 @@ class Sampler:
         """Return the pair of a number, always the same."""
         rng = np.random.default_rng([*self.key, PAIRS, number])
         crop = self.crop(number, rng)
+        if self.config.thinned is not None:
+            return thinned_pair(crop, self.config.thinned, rng)
         scale = sample_scale(self.config.dose_range, rng)
         if self._augmentation is not None:
             return augmented(crop, self.config.crop, scale, self._augmentation, rng)

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -23,10 +23,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from emdn.files import written_whole
 from emdn.io.metadata import UNITS, Metadata
+from emdn.io.ome_zarr import is_store
 from emdn.io.source import MicrographError, Source, check_form, checked, refuse_if
-from emdn.io.write import WRITERS, check_content, images_of
+from emdn.io.write import WRITERS, bands_of_images, check_content, images_of
 
 __all__ = [
+    "FOLDERS",
     "READABLE",
     "UNITS",
     "WRITABLE",
@@ -38,6 +40,7 @@ __all__ = [
     "list_images",
     "open_micrograph",
     "read_micrograph",
+    "write_bands",
     "write_frames",
     "write_micrograph",
 ]
@@ -54,9 +57,11 @@ _MODULES = {
     "rosetta": (".dm3", ".dm4"),
     "ser": (".ser",),
     "hdf5": (".emd", ".hspy", ".hdf5", ".h5", ".zspy"),
+    "ome_zarr": (".zarr",),
 }
 _MODULE_OF = {suffix: name for name, suffixes in _MODULES.items() for suffix in suffixes}
-_FOLDERS = (".zspy",)  # what such a name means may be a folder
+FOLDERS = (".zspy", ".zarr")
+"""Suffixes, in lower case, of micrographs that are, or may be, folders."""
 READABLE = tuple(_MODULE_OF)
 """Suffixes, in lower case, of the files that `read_micrograph` reads; see `is_readable`."""
 WRITABLE = tuple(WRITERS)
@@ -139,7 +144,7 @@ def _check_input(path: Path) -> None:
     unknown = f"{missing}has an unknown suffix; use one of {known}"
     refuse_if(suffix not in READABLE, unknown)
     refuse_if(bool(missing), "does not exist; check the path")
-    if path.is_dir() and suffix in _FOLDERS:
+    if path.is_dir() and suffix in FOLDERS:
         return
     refuse_if(not path.is_file(), "is not a file; name a file inside it")
     refuse_if(path.stat().st_size == 0, "is empty, 0 bytes; copy or save it again")
@@ -156,7 +161,18 @@ def _in_one_line(path: Path, source: Source) -> Source:
         with _reading(path):
             yield from source.frames()
 
-    return replace(source, name=_printable(source.name), read=read, frames=frames)
+    def block(number: int, rows: slice, columns: slice) -> NDArray:
+        assert source.block is not None
+        with _reading(path):
+            return source.block(number, rows, columns)
+
+    return replace(
+        source,
+        name=_printable(source.name),
+        read=read,
+        frames=frames,
+        block=source.block and block,
+    )
 
 
 def open_micrograph(path: str | os.PathLike[str], image: str | int | None = None) -> Source:
@@ -277,7 +293,8 @@ def check_output(
         suffix, known = path.suffix.lower(), " ".join(WRITABLE)
         refuse_if(suffix not in WRITABLE, f"has an unknown suffix; use one of {known}")
         refuse_if(not path.parent.is_dir(), "its folder does not exist; make it first")
-        refuse_if(path.is_dir(), "is a folder; name a file inside it")
+        folder = path.is_dir() and not (suffix in FOLDERS and is_store(path))
+        refuse_if(folder, "is a folder; name a file inside it")
         taken = path.exists() and not overwrite
         refuse_if(taken, "exists already; pass overwrite=True to replace it")
         closed = not os.access(path.parent, os.W_OK)
@@ -361,12 +378,54 @@ def write_frames(
         For all that `check_output` refuses, and if writing fails. What the iterable raises
         comes out as it is, and nothing is left behind.
     """
-    path, metadata = Path(path), metadata or Metadata()
+    _write(Path(path), frames, images_of, shape, dtype, metadata, overwrite=overwrite)
+
+
+def write_bands(
+    path: str | os.PathLike[str],
+    bands: Iterable[NDArray],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    metadata: Metadata | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write images a few rows at a time, in the memory of those, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file to make; its suffix, one of `WRITABLE`, decides the format. PNG takes the
+        memory of an image.
+    bands : iterable of (h, W) arrays
+        Rows from top to bottom, those of the first image first.
+    shape, dtype, metadata, overwrite
+        As in `write_frames`.
+
+    Raises
+    ------
+    MicrographError
+        As `write_frames` does.
+    """
+    _write(Path(path), bands, bands_of_images, shape, dtype, metadata, overwrite=overwrite)
+
+
+def _write(
+    path: Path,
+    parts: Iterable[NDArray],
+    check: Callable[..., Iterator[NDArray]],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    metadata: Metadata | None,
+    *,
+    overwrite: bool,
+) -> None:
+    metadata = metadata or Metadata()
     shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else tuple(shape)
     dtype = np.dtype(dtype).newbyteorder("=")
     check_output(path, shape, dtype, metadata, overwrite=overwrite)
     failed: list[BaseException] = []
-    images = images_of(_noting(frames, failed), shape, dtype)
+    images = check(_noting(parts, failed), shape, dtype)
     try:
         with _one_line_faults(path, "written", "check the folder, or write float32"):
             beside = f".emdn-{secrets.token_hex(8)}{path.suffix.lower()}"

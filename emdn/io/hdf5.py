@@ -88,8 +88,16 @@ def _source(file: str, name: str, image: dict[str, Any], limits: Limits) -> Sour
                 yield block[index].copy()
             del block  # before the next is asked for
 
+    def block(number: int, rows: slice, columns: slice) -> NDArray:
+        check_form(shape, dtype)
+        stack = [number] if len(shape) == 3 else []
+        above = [each + 1 for each in stack]
+        start, stop = (*stack, rows.start, columns.start), (*above, rows.stop, columns.stop)
+        sides = (rows.stop - rows.start, columns.stop - columns.start)
+        return part(start, stop).reshape(sides)
+
     metadata = calibrated(**image["facts"])
-    return Source(name, shape, dtype, metadata, read, frames)
+    return Source(name, shape, dtype, metadata, read, frames, block=block)
 
 
 def _memory() -> float:

@@ -19,14 +19,10 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE, get_ext_header_dtype
 from numpy.typing import NDArray
 
-from emdn.io.compressed import opened, size_of
+from emdn.io.compressed import SUFFIXES, opened, size_of
 from emdn.io.metadata import Metadata, calibrated, first_of
-from emdn.io.source import (
-    Source,
-    check_form,
-    checked,
-    refuse_if,
-)
+from emdn.io.raw_frames import raw_block
+from emdn.io.source import Block, Source, check_form, checked, refuse_if
 
 HEADER_SIZE = 1024  # bytes
 FOUR_BIT = 101  # two pixels a byte, the first in the lower half
@@ -75,7 +71,16 @@ def sources(path: Path) -> list[Source]:
     metadata = first_of(_our_metadata(header.fields), _metadata(header))
     dtype = header.dtype.newbyteorder("=")
     read, frames = partial(_read, path), partial(_frames, path)
-    return [Source("map", shape, dtype, metadata, read, frames)]
+    plain = header.mode != FOUR_BIT and path.suffix.lower() not in SUFFIXES
+    block = _block(path, header) if plain else None
+    return [Source("map", shape, dtype, metadata, read, frames, block=block)]
+
+
+def _block(path: Path, header: _Header) -> Block:
+    def offset_of(number: int) -> int:
+        return header.start + number * header.section_size
+
+    return raw_block(path, offset_of, header.shape[1:], header.dtype)
 
 
 def _read(path: Path) -> NDArray:

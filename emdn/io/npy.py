@@ -10,6 +10,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from emdn.io.metadata import Metadata
+from emdn.io.raw_frames import raw_block
 from emdn.io.source import CUT_SHORT, Source, check_form, check_unnamed, checked, refuse_if
 
 _MOST_HEADER = 10_000  # bytes, NumPy's own limit
@@ -18,16 +19,23 @@ _MOST_HEADER = 10_000  # bytes, NumPy's own limit
 def sources(path: Path) -> list[Source]:
     """Describe the one array of a file."""
     with path.open("rb") as file:
-        shape, _, dtype = _header(file)
-        held = path.stat().st_size - file.tell()
+        shape, columns_first, dtype = _header(file)
+        start = file.tell()
+        held = path.stat().st_size - start
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
     check_form(shape, dtype)
     check_unnamed(shape)
     refuse_if(held < dtype.itemsize * _product(shape), CUT_SHORT)
     native = dtype.newbyteorder("=")
-    frames = partial(_frames, path)
-    return [Source("array", shape, native, Metadata(), partial(_read, path), frames)]
+    read, frames = partial(_read, path), partial(_frames, path)
+    size = _product(shape[-2:]) * dtype.itemsize
+    height, width = (int(side) for side in shape[-2:])
+    rows_first = raw_block(
+        path, lambda number: start + number * size, (height, width), dtype
+    )
+    block = None if columns_first else rows_first
+    return [Source("array", shape, native, Metadata(), read, frames, block=block)]
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from emdn.io.metadata import Metadata
 
+Block = Callable[[int, slice, slice], NDArray]
+"""Reads rows and columns of the image of a number; slices have a start and a stop."""
+
 CUT_SHORT = "is cut short; copy or save it again"
 
 
@@ -41,6 +44,10 @@ class Source:
         Yields the (H, W) images one after the other, in memory that does not grow with N.
     warnings : tuple of str
         What a reader should know of the numbers, such as a lossy compression.
+    block : callable, optional
+        Returns the pixels of an image, by its number, in a slice of rows and one of
+        columns, in memory that does not grow with the image. None where the format or the
+        packing of the file lets no part be read without the rest.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Source:
     read: Callable[[], NDArray]
     frames: Callable[[], Iterator[NDArray]]
     warnings: tuple[str, ...] = ()
+    block: Block | None = None
 
 
 def refuse_if(wrong: bool, fault_and_remedy: str) -> None:

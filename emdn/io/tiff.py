@@ -27,6 +27,7 @@ from emdn.io import compressed
 from emdn.io.arrays import unique_names
 from emdn.io.compressed import check_unpacked_size
 from emdn.io.metadata import Metadata, calibrated, first_of
+from emdn.io.raw_frames import checked_part, raw_block
 from emdn.io.source import (
     CUT_SHORT,
     MicrographError,
@@ -258,6 +259,8 @@ def _describe(
     if compression:
         warnings = (*warnings, f"is packed by {compression}, which changed its noise")
     frames = partial(_frames, path, part.series, part.numbers)
+    lazy = page.samplesperpixel == 1 and path.suffix.lower() not in compressed.SUFFIXES
+    block = partial(_block, path, part.series, part.numbers)
     return Source(
         name,
         shape,
@@ -266,6 +269,7 @@ def _describe(
         partial(_read, frames, shape, per_page.dtype),
         frames,
         warnings,
+        block if lazy else None,
     )
 
 
@@ -330,6 +334,88 @@ def _pages(
         yield page.asarray()
         if beside:
             file.close()
+
+
+def _block(
+    path: Path,
+    index: int,
+    numbers: tuple[int, ...] | None,
+    number: int,
+    rows: slice,
+    columns: slice,
+) -> NDArray:
+    """Return a part of one image, of which only the strips or tiles needed are unpacked."""
+    with _opened(path) as tif:
+        series = _all_series(tif)[index]
+        convert, _ = _numbers(series.keyframe)
+        if series.dataoffset is not None and numbers is None:
+            page = series.keyframe
+            dtype = np.dtype(tif.byteorder + series.dtype.char)
+            refuse_if(series.dataoffset + series.nbytes > tif.filehandle.size, CUT_SHORT)
+            start = series.dataoffset + number * page.size * dtype.itemsize
+            sides = (page.imagelength, page.imagewidth)
+            pixels = raw_block(path, lambda _: start, sides, dtype)(0, rows, columns)
+        else:
+            page = series.pages[number if numbers is None else numbers[number]]
+            if page is None:
+                raise MicrographError("lacks some of its pages; save it in one file")
+            _check_whole(page)
+            file = page.parent.filehandle
+            beside = file.closed  # one of several files
+            if beside:
+                file.open()
+            if _in_one_lump(page):  # perhaps of a single strip, which may be huge
+                about: Any = page.keyframe
+                dtype = np.dtype(page.parent.byteorder + about.dtype.char)
+                sides = (about.imagelength, about.imagewidth)
+                start = page.dataoffsets[0]
+                read = raw_block(Path(file.path), lambda _: start, sides, dtype)
+                pixels = read(0, rows, columns)
+            else:
+                pixels = _segments(page, rows, columns)
+            if beside:
+                file.close()
+        return checked_part(convert(pixels))
+
+
+def _in_one_lump(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """Tell whether a page's strips follow each other and hold its numbers as they are."""
+    ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
+    return page.is_final and list(ends)[:-1] == list(page.dataoffsets[1:])
+
+
+def _segments(
+    page: tifffile.TiffPage | tifffile.TiffFrame, rows: slice, columns: slice
+) -> NDArray:
+    """Unpack the strips or tiles that meet a part of a page of one sample."""
+    keyframe: Any = page.keyframe
+    file = page.parent.filehandle
+    part = np.empty((rows.stop - rows.start, columns.stop - columns.start), keyframe.dtype)
+    if keyframe.is_tiled:
+        height, width = keyframe.tilelength, keyframe.tilewidth
+    else:
+        height, width = (
+            min(keyframe.rowsperstrip, keyframe.imagelength),
+            keyframe.imagewidth,
+        )
+    across = -(-keyframe.imagewidth // width)
+    for down in range(rows.start // height, -(-rows.stop // height)):
+        for along in range(columns.start // width, -(-columns.stop // width)):
+            number = down * across + along
+            file.seek(page.dataoffsets[number])
+            packed = file.read(page.databytecounts[number])
+            tables = {"jpegtables": page.jpegtables} if page.jpegtables else {}
+            segment, _, shape = keyframe.decode(packed, number, **tables)
+            refuse_if(segment is None, "lacks some of its pixels; save it again")
+            top, left = down * height, along * width
+            held = segment.reshape(segment.shape[-3:-1])[: shape[-3], : shape[-2]]
+            y0, y1 = max(rows.start, top), min(rows.stop, top + held.shape[0])
+            x0, x1 = max(columns.start, left), min(columns.stop, left + held.shape[1])
+            place = part[
+                y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start
+            ]
+            place[:] = held[y0 - top : y1 - top, x0 - left : x1 - left]
+    return part
 
 
 def _check_whole(page: tifffile.TiffPage | tifffile.TiffFrame) -> None:

@@ -1,7 +1,7 @@
-"""Micrographs into files: TIFF, MRC, NPY and, to look at, PNG.
+"""Micrographs into files: TIFF, MRC, NPY, Zarr and, to look at, PNG.
 
-Each writer takes images one after the other and holds one of them, so that a stack of any
-length needs the memory of an image.
+Each writer takes images, or bands of their rows, one after the other and holds one of them,
+so that a stack of any length needs the memory of an image, and an image that of a band.
 """
 
 import json
@@ -15,9 +15,9 @@ import numpy as np
 import tifffile
 from mrcfile.dtypes import HEADER_DTYPE
 from numpy.lib import format as npy
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from emdn.io import mrc, raster, tiff
+from emdn.io import mrc, ome_zarr, raster, tiff
 from emdn.io.metadata import LENGTHS, Metadata
 from emdn.io.source import check_form, check_unnamed, refuse_if
 
@@ -62,8 +62,9 @@ def _write_tiff(
     nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     with tifffile.TiffWriter(path, bigtiff=nbytes > _CLASSIC_TIFF) as file:
         # imwrite(imagej=True) would do the same, but for three types of pixel only.
-        file.write(
-            images if len(shape) == 3 else next(images),
+        start, _ = file.write(  # pyright: ignore[reportGeneralTypeIssues]
+            None,
+            returnoffset=True,
             shape=shape,
             dtype=dtype,
             photometric="minisblack",
@@ -72,6 +73,10 @@ def _write_tiff(
             resolution=(1 / size, 1 / size),
             resolutionunit="NONE",
         )
+    with path.open("r+b") as file:
+        file.seek(start)
+        for image in images:
+            file.write(image.tobytes())
 
 
 def _check_mrc(_: Shape, dtype: np.dtype, metadata: Metadata) -> None:
@@ -156,6 +161,10 @@ def _write_npy(
             file.write(image.tobytes())
 
 
+def _check_zarr(_: Shape, __: np.dtype, ___: Metadata) -> None:
+    ome_zarr.require_zarr()
+
+
 def _check_png(shape: Shape, _: np.dtype, __: Metadata) -> None:
     refuse_if(
         len(shape) > 2, f"PNG holds one image, not a stack of {shape[0]}; write a TIFF"
@@ -166,7 +175,7 @@ def _write_png(
     path: Path, images: Iterator[NDArray], _: Shape, __: np.dtype, metadata: Metadata
 ) -> None:
     """Write 8 and 16 bits as they are, and stretch other numbers to 8 bits."""
-    image = next(images)
+    image = np.concatenate(list(images))
     picture = imagecodecs.png_encode(
         image if image.dtype in (np.uint8, np.uint16) else _levels(image)
     )
@@ -196,6 +205,7 @@ WRITERS = {
     ".mrc": _MRC,
     ".mrcs": _MRC,
     ".npy": Writer(_check_npy, _write_npy),
+    ".zarr": Writer(_check_zarr, ome_zarr.write),
     ".png": Writer(_check_png, _write_png),
 }
 
@@ -214,6 +224,49 @@ def images_of(
         yield np.require(image, dtype, ["C"])
     if number < count:
         raise ValueError(f"{number} images in place of {count}")
+
+
+def bands_of_images(
+    bands: Iterable[NDArray], shape: Shape, dtype: np.dtype
+) -> Iterator[NDArray]:
+    """Yield bands of rows that make up the images asked for, in order, or refuse."""
+    rows, all_rows = 0, int(np.prod(shape[:-1], dtype=object))
+    for each in bands:
+        band = np.asarray(each)
+        rows += len(band)
+        if rows > all_rows or band.shape[1:] != shape[-1:] or band.dtype != dtype:
+            got = f"rows up to {rows} of shape {band.shape} and type {band.dtype}"
+            raise ValueError(f"{got} among {all_rows} of {shape[-1]} and type {dtype}")
+        yield np.require(band, dtype, ["C"])
+    if rows < all_rows:
+        raise ValueError(f"{rows} rows in place of {all_rows}")
+
+
+def convert(image: NDArray[np.float32], dtype: DTypeLike) -> tuple[NDArray, int]:
+    """Return an image in a type of pixels, and how many pixels had to be clipped.
+
+    Parameters
+    ----------
+    image : (H, W) float32 array
+        Finite values.
+    dtype : dtype
+        Integers, to which values are rounded and clipped, or floats.
+
+    Examples
+    --------
+    >>> convert(np.array([[-1.0, 2.6], [255.2, 300.0]], np.float32), np.uint8)
+    (array([[  0,   3],
+           [255, 255]], dtype=uint8), 2)
+    """
+    kind: np.dtype[Any] = np.dtype(dtype)
+    whole = kind.kind in "iu"
+    limits: Any = np.iinfo(kind.name) if whole else np.finfo(kind.name)
+    largest = float(limits.max)
+    if whole and largest > limits.max:  # the largest of 64 bits is no double
+        largest = float(np.nextafter(largest, 0))
+    values = np.rint(image.astype(np.float64)) if whole else image.astype(np.float64)
+    clipped = np.clip(values, float(limits.min), largest)
+    return clipped.astype(kind), int((clipped != values).sum())
 
 
 def check_content(suffix: str, shape: Shape, dtype: np.dtype, metadata: Metadata) -> None:

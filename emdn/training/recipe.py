@@ -106,8 +106,8 @@ class TrainingConfig:
     model : Ede2019Config, DnCNNConfig or UNetConfig
         The network.
     start : Path, optional
-        A Keras file of the same `model`, whose weights to begin with; otherwise they are
-        random.
+        A Keras file of the same `model`, or the name of weights that ship, whose weights to
+        begin with; otherwise they are random.
     batch : int
         Pairs in an update of the weights, over all replicas.
     accumulation : int

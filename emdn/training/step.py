@@ -273,7 +273,7 @@ def _build_optimizer(config: TrainingConfig) -> Any:
 def _load_weights(model: keras.Model, path: Path) -> None:
     """Take the weights of a Keras file into a network of the same graph."""
     try:
-        model.set_weights(read_model(path).get_weights())
+        model.set_weights(read_model(str(path)).get_weights())  # a name is no path
     except (ValueError, OSError) as error:
         raise ValueError(
             f"start: {path} holds no weights of this model; name a file that a training "

@@ -1,4 +1,4 @@
-"""Write the model cards of the shipped weights, and the README's table, from scores.
+"""Write the model cards of the shipped weights from scores.
 
     python studies/weights/cards.py
 
@@ -22,17 +22,12 @@ from emdn.benchmark.tables import summarise
 from emdn.networks.inference import count_macs
 from emdn.weights import WEIGHTS, read_model, shipped_hashes
 
-ROOT = Path(__file__).parents[2]
-STUDIES = ROOT / "studies" / "results"
+STUDIES = Path(__file__).parents[1] / "results"
 SHOWN = (NETWORK, TRUE_GAIN, BLIND, "unfiltered", "gaussian", "wiener", "chambolle-tv")
 SHOWN += ("gaussian-aware", "nl-means-vst", "wavelet-vst", "bm3d-vst", "ffdnet-vst", "r-em")
 ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
 DETAIL = "MSE of membranes, % of the noisy image's"
 SPLITS = {"test": "test", "val": "validation"}
-START, END = (
-    "<!-- scores: written by studies/weights/cards.py -->",
-    "<!-- end of scores -->",
-)
 FACTS = yaml.safe_load((WEIGHTS / "cards.yml").read_text())
 """What each card tells that no file of scores does."""
 
@@ -52,7 +47,7 @@ that knows the noise):
   (`emdn.specimens.micrographs.membranes`) the MSE is {detail} of the noisy
   image's at {detail_scales}.
 
-![Noisy, denoised and true specimens](../../studies/results/failures_{dose}.png)
+![Noisy, denoised and true specimens](../../book/_static/failures_{dose}.png)
 
 Texture as fine and as weak as the noise is smoothed away. Where noise is not shot noise,
 {other_noise}
@@ -162,7 +157,7 @@ def earlier(run: str) -> str:
 
 def failure_section(name: str) -> str:
     """Return what `studies/weights/failures.py` measured of a network and of a filter."""
-    report = json.loads((STUDIES / "failures.json").read_text())
+    report = json.loads((RESULTS / "failures.json").read_text())
     dose = "low" if name == "auto" else name
     own = report[dose][NETWORK if name == "auto" else BLIND]
     rival = report[dose]["wavelet-vst"]
@@ -212,42 +207,10 @@ def write_card(name: str) -> None:
     (WEIGHTS / f"{name}.md").write_text(card)
 
 
-def readme_table(summary: pd.DataFrame) -> str:
-    """Return some methods at both doses, over instances and over sources."""
-    doses = list(summary.index.unique("dose_range"))
-    titles = [
-        f"{dose} dose{of}: MSE x 1e-3, SSIM"
-        for dose in doses
-        for of in ("", ", over sources")
-    ]
-    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
-    scores = summary.droplevel("group")
-    for name in (name for name in SHOWN if name in summary.index.unique("method")):
-        cells = [
-            f"{1e3 * scores.loc[(dose, name), 'mse' + end]:.3f}, "
-            f"{scores.loc[(dose, name), 'ssim' + end]:.3f}"
-            for dose in doses
-            for end in ("", "_sources")
-        ]
-        lines.append(f"| {label_of(name)} | {' | '.join(cells)} |")
-    share = 100 * summary["largest_share"].max()
-    note = (
-        f"{share:.0f} % of the instances are of one source; over sources, all count alike."
-    )
-    return "\n".join([*lines, "", note])
-
-
 def main() -> None:
-    """Write the cards and the table."""
+    """Write the cards."""
     for name in FACTS:
         write_card(name)
-    rows, _ = results("test")
-    table = summarise(rows[rows["method"].isin(SHOWN)])
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(START)
-    readme.write_text(
-        f"{before}{START}\n\n{readme_table(table)}\n\n{END}{rest.split(END)[1]}"
-    )
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ from emdn.benchmark.instances import Instance
 from emdn.benchmark.method import Denoise
 from emdn.benchmark.methods import choose
 from emdn.benchmark.plots import show_examples
+from emdn.benchmark.rows import RESULTS
 from emdn.data.corpus import Entry
 from emdn.files import written_whole
 from emdn.metrics import mse
 from emdn.noise import add_shot_noise, noisy_pair
 from emdn.specimens.micrographs import membranes
 
-RESULTS = Path(__file__).parents[1] / "results"
+PICTURES = Path(__file__).parents[2] / "book" / "_static"
 SIDE = 128
 SCALES = {"low": 40.0, "ordinary": 400.0}  # counts at the brightest pixel
 EXPOSURES = 50
@@ -112,7 +113,7 @@ def main() -> None:
         specimens = {name: make() for name, make in SPECIMENS.items()}
         shown = {name: expose(each, scale, 0) for name, each in specimens.items()}
         figure = show_examples(shown, methods, enlarge=np.s_[:40, :40])
-        with written_whole(RESULTS / f"failures_{dose_range}.png") as temporary:
+        with written_whole(PICTURES / f"failures_{dose_range}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=80)
         report[dose_range] = {
             name: {

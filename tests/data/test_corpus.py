@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.corpora import ALL_TRAIN, config_of, counts, fill
 
+from emdn.data.augment import Augmentation
 from emdn.data.corpus import (
     SPLITS,
     DataConfig,
@@ -460,3 +461,33 @@ def test_the_description_counts_micrographs_sources_and_faults():
 def test_settings_that_cannot_work_are_refused(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         DataConfig(tmp_path, **settings)
+
+
+# Micrographs that are noisy themselves.
+
+
+@pytest.mark.parametrize("change", [0.5, -200.0], ids=["no whole number", "negative"])
+def test_what_is_no_counts_is_refused_for_thinning(change, tmp_path):
+    image = counts(0, (16, 16)).astype(np.float32)
+    np.save(tmp_path / "good.npy", image)
+    image[3, 4] = image[3, 4] + change if change > 0 else change
+    np.save(tmp_path / "bad.npy", image)
+    wanted = {"good.npy": "", "bad.npy": "no whole counts, which thinning needs"}
+    assert faults_of(tmp_path, thinned=0.5, fractions=ALL_TRAIN) == wanted
+    assert not any(faults_of(tmp_path, fractions=ALL_TRAIN).values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"downsizing": 2}, {"scenes": 0.1}, {"augmentation": Augmentation()}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_thinning_takes_counts_as_they_are(settings):
+    with pytest.raises(ValueError, match="thinned divides counts as they are; remove"):
+        config_of("micrographs", thinned=0.8, **settings)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, math.nan])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="thinned must be between 0 and 1"):
+        config_of("micrographs", thinned=share)

@@ -364,3 +364,16 @@ def test_a_file_that_gets_nan_later_is_never_used(tmp_path):
     np.save(tmp_path / "a.npy", np.full((24, 20), np.nan))
     with pytest.raises(ValueError, match=r"a\.npy: holds NaN"):
         sampler.pair(0)
+
+
+# Micrographs that are noisy themselves.
+
+
+def test_thinned_pairs_are_parts_of_a_crop(tmp_path):
+    sampler = sampler_of({"a.npy": counts(0, (16, 16))}, tmp_path, thinned=0.75)
+    for number in range(4):
+        noisy, other, gain = sampler.pair(number)
+        electrons = noisy / gain + other / gain / 3
+        np.testing.assert_allclose(
+            np.sort(electrons, None), np.sort(counts(0, (16, 16)), None), rtol=1e-5
+        )

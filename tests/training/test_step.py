@@ -18,8 +18,9 @@ from emdn.losses import HuberisedMSE, ssim_loss
 from emdn.networks import build
 from emdn.networks.dncnn import DnCNNConfig
 from emdn.networks.unet import UNetConfig
-from emdn.training.recipe import Phase
+from emdn.training.recipe import Phase, read_recipe
 from emdn.training.step import Trainer, cluster
+from emdn.weights import read_model
 
 FROZEN = replace(CONFIG, freeze_batch_norm=0)
 AWARE = replace(CONFIG, model=UNetConfig(features=(4, 6), blocks=(1, 1)))
@@ -511,6 +512,13 @@ def test_training_can_start_from_the_weights_of_a_file(tmp_path):
     trainer = Trainer(replace(CONFIG, start=tmp_path / "start.keras"))
     for array in (*weights_of(trainer).values(), *statistics_of(trainer).values()):
         assert (array == 0.25).all()
+
+
+@pytest.mark.parametrize("recipe", ["fine-tune", "fine-tune-noisy"])
+def test_fine_tuning_starts_from_the_weights_that_ship(recipe):
+    trainer, shipped = Trainer(read_recipe(recipe)), read_model("auto")
+    for mine, theirs in zip(trainer.model.weights, shipped.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
