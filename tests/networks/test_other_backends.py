@@ -39,7 +39,8 @@ noisy = (rng.poisson(50 * clean) / 50).astype(np.float32)
 model = build(UNetConfig((8,), (1,)))
 model.compile(keras.optimizers.Adam(1e-3), HuberisedMSE())
 counts = np.full(8, 50, np.float32)
-losses = model.fit([noisy, counts], clean, batch_size=8, epochs=15, verbose=0).history["loss"]
+history = model.fit([noisy, counts], clean, batch_size=8, epochs=15, verbose=0).history
+losses = history["loss"]
 assert losses[-1] < losses[0], losses
 """
 
