@@ -1,7 +1,9 @@
 """A network as an ONNX graph, which `emdn` runs by default and other programs read.
 
-    keras.Model --batch normalisations folded--> operations --nodes of each--> ONNX
+    keras.Model --its operations, one after the other--> nodes of a graph
 
+Batch normalisations stay: runtimes fold them themselves, and the weights of convolutions keep
+the few digits that they ship with, so that the file packs well.
 Images are (n, h, w, 1) outside, as everywhere here, and (n, c, h, w) inside, as ONNX wants
 them. The sizes stay open. The package `onnx` alone writes the graph.
 """
@@ -17,7 +19,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from emdn.files import written_whole
-from emdn.networks.inference import fold_batch_norms, gain_aware
+from emdn.networks.inference import gain_aware
 
 # The oldest that hold all operations, so that old runtimes read the file.
 OPSET, IR_VERSION = 17, 8
@@ -241,21 +243,21 @@ def to_onnx(model: keras.Model) -> onnx.ModelProto:
     ValueError
         If the network has a layer of another kind than those of `build`.
     """
-    folded, graph = fold_batch_norms(model), Graph()
+    graph = Graph()
     names = {"noisy": graph.add("Transpose", ["noisy"], "image", perm=[0, 3, 1, 2])}
     if gain_aware(model):
         shape = graph.constant("per_image", [-1, 1, 1, 1], np.int64)
         names["counts"] = graph.add("Reshape", ["counts", shape], "counts_per_image")
-    sources = [tensor._keras_history.operation for tensor in folded.inputs]
+    sources = [tensor._keras_history.operation for tensor in model.inputs]
     made = {id(one): name for one, name in zip(sources, names.values(), strict=True)}
-    for operation in folded.operations:
+    for operation in model.operations:
         if id(operation) not in made:
             given = operation._inbound_nodes[0].input_tensors
             inputs = [made[id(tensor._keras_history.operation)] for tensor in given]
             made[id(operation)] = _writer(operation)(
                 graph, operation, inputs, operation.name
             )
-    last = made[id(folded.outputs[0]._keras_history.operation)]
+    last = made[id(model.outputs[0]._keras_history.operation)]
     graph.add("Transpose", [last], "denoised", perm=[0, 2, 3, 1])
     return _model(graph, list(names))
 
