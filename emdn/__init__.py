@@ -26,7 +26,7 @@ The rooms, a small core and seven wings, which import along the flow and never b
     spectrum       the power at each frequency
     denoiser       Denoiser: any image, tile by tile, back in its own units
     plots          figures of images, errors, tilings, spectra and learning curves
-    widgets        a slider through doses
+    widgets        sliders that choose a picture
     console        progress bars, and a quiet TensorFlow
     batch          many files, one after the other: what is written where
     cli            the command line
