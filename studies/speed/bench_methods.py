@@ -4,7 +4,7 @@
     python studies/speed/bench_methods.py --peers --sides 512
     python studies/speed/bench_methods.py --methods emdn wavelet-vst
 
-Prints a Markdown table and writes ``studies/results/methods.csv``. The time is the
+Prints a Markdown table and writes ``emdn/benchmark/results/methods.csv``. The time is the
 median of five calls after one that is not counted, on a synthetic micrograph of low dose.
 The memory is the peak of what the process held in memory at any moment: of all libraries,
 of weights, and of what compiled code allocates behind Python's back. What it held before
@@ -22,7 +22,8 @@ import sys
 import time
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "results" / "methods.csv"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "emdn" / "benchmark" / "results" / "methods.csv"
 CALLS = 5
 SCALE = 80.0  # counts at the brightest pixel
 FIELDS = ("method", "side", "seconds", "first", "peak_mb", "before_mb", "threads")
