@@ -9,7 +9,7 @@ The flow::
          --networks, losses, training--> weights
     NoisyPair --benchmark: methods--> rows --benchmark: tables, plots--> table, figure
 
-The rooms, a small core and seven wings, which import along the flow and never back::
+The rooms, a small core and eight wings, which import along the flow and never back::
 
     io/            micrographs in and out of files: source, metadata, tiff, vendor_tags,
                    mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
@@ -44,6 +44,7 @@ The rooms, a small core and seven wings, which import along the flow and never b
                    tables, error_maps, plots, figures
     trust/         what can be said without a truth: thinning, risk, resolution,
                    consistency, uncertainty, dose, page, report, adaptation
+    bridges/       networks in the forms that other programs read: bioimageio
 
 >>> from emdn import Denoiser
 >>> noise_remover = Denoiser()

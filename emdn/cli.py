@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
@@ -39,7 +41,7 @@ from emdn.io import (
     write_micrograph,
 )
 from emdn.io.metadata import LENGTHS
-from emdn.weights import NAMES, WEIGHTS, Network
+from emdn.weights import NAMES, WEIGHTS, Network, find, read_model
 from emdn.weights.backends import (
     Backend,
     Precision,
@@ -637,6 +639,65 @@ def figures(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+EXPORT_EXAMPLES = """
+[bold]Examples[/bold]
+
+  emdn export auto -o auto.onnx
+
+  emdn export runs/low/denoiser.keras --bioimageio denoiser.zip
+"""
+
+
+@app.command(epilog=EXPORT_EXAMPLES)
+def export(
+    network: Annotated[
+        str, typer.Argument(help="auto, low, ordinary, or a .keras or .onnx file.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="An .onnx file.")
+    ] = None,
+    bioimageio: Annotated[
+        Path | None, typer.Option(help="A .zip file, a package of bioimage.io.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
+) -> None:
+    """Write a network for other programs."""
+    wanted = [(output, ".onnx"), (bioimageio, ".zip")]
+    targets = [(path, suffix) for path, suffix in wanted if path is not None]
+    try:
+        if not targets:
+            raise ValueError("nothing to write; name a file by -o or --bioimageio")
+        for path, suffix in targets:
+            if path.suffix != suffix:
+                raise ValueError(f"{path}: must end in {suffix}")
+            _refuse_taken(path, overwrite=overwrite)
+        with tempfile.TemporaryDirectory() as folder:
+            graph = _as_onnx(network, Path(folder))
+            if output is not None:
+                with written_whole(output) as temporary:
+                    shutil.copyfile(graph, temporary)
+            if bioimageio is not None:
+                from emdn.bridges.bioimageio import write_package
+
+                with _extra("bioimageio"):
+                    write_package(graph, bioimageio)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo("\n".join(str(path) for path, _ in targets))
+
+
+def _as_onnx(network: str, folder: Path) -> Path:
+    """Return the ONNX file of a network; of a Keras file it is made in a folder."""
+    if network in NAMES or network.endswith(".onnx"):
+        return find(network, "onnx")
+    with _extra("train"):
+        load_tensorflow()
+        from emdn.networks.onnx_graph import write_onnx
+    path = folder / f"{Path(network).stem}.onnx"
+    write_onnx(read_model(network), path)
+    return path
 
 
 @app.command()

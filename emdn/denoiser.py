@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
@@ -24,7 +25,7 @@ from emdn.files import sha256
 from emdn.levels import Levels, Return, View
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import Name, Network, find, load
-from emdn.weights.backends import Backend, Precision
+from emdn.weights.backends import Backend, Precision, choose_precision
 from emdn.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Denoiser:
             )
         Tiling.balanced((1, 1), size=tile_size, overlap=overlap)  # complains if impossible
         self.weights = weights if isinstance(weights, Network) else find(weights, backend)
+        if isinstance(self.weights, Path):  # complain of a precision that is impossible
+            choose_precision(precision, tensorflow=self.weights.suffix != ".onnx")
         self.precision: Precision = precision
         self.tile_size = tile_size
         self.overlap = overlap

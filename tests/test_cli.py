@@ -15,6 +15,7 @@ from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
 from emdn.metrics import mse
 from emdn.specimens.micrographs import KINDS
 from emdn.training.log import read_log
+from emdn.weights import find
 
 runner = CliRunner()
 
@@ -427,3 +428,34 @@ def test_what_an_extra_would_bring_is_named(tmp_path, monkeypatch, command, modu
     assert result.exit_code == 1
     assert f'pip install "emdn[{extra}]"' in result.output
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_network_is_exported_and_runs_as_before(noisy, learner):
+    graph, outputs = (
+        noisy.with_name("own.onnx"),
+        [noisy.with_name(f"{n}.npy") for n in "ab"],
+    )
+    result = run("export", learner, "-o", graph)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{graph}\n"
+    for weights, output in zip((learner, graph), outputs, strict=True):
+        assert run("denoise", noisy, "-o", output, "--weights", weights).exit_code == 0
+    before, after = map(np.load, outputs)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-3)
+    assert run("export", "low", "-o", graph, "--overwrite").exit_code == 0
+    assert graph.read_bytes() == find("low", "onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name a file by -o or --bioimageio"),
+        (("-o", "own.h5"), "own.h5: must end in .onnx"),
+        (("--bioimageio", "own.onnx"), "own.onnx: must end in .zip"),
+    ],
+)
+def test_an_export_that_cannot_be_written_is_one_line(options, message):
+    result = run("export", "low", *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1

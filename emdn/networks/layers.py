@@ -40,7 +40,7 @@ class BilinearUpsampling(layers.Layer):
             away = (number + 0.5) / self.factor - 0.5  # pixels, from the old to the new
             neighbour = before if away < 0 else after
             pixels.append(x + abs(away) * (neighbour - x))
-        _, height, width, channels = ops.shape(x)
+        height, width, channels = _sides(x)
         shape = (-1, self.factor * height, width, channels)
         return ops.reshape(ops.stack(pixels, axis=2), shape)
 
@@ -108,6 +108,12 @@ class CropLike(layers.Layer):
         x, like = inputs
         shape: Tensor = ops.shape(like)
         return x[:, : shape[1], : shape[2]]
+
+
+def _sides(x: Tensor) -> Any:
+    """Return H, W and C of feature maps, which are numbers or tensors of one."""
+    shape: Any = ops.shape(x)
+    return shape[1:]
 
 
 UNIT = 5.0
@@ -185,7 +191,7 @@ class SpaceToDepth(layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, H / 2, W / 2, 4 C) for (N, H, W, C)."""
-        _, height, width, channels = ops.shape(x)
+        height, width, channels = _sides(x)
         squares = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
         aside = ops.transpose(squares, (0, 1, 3, 2, 4, 5))
         return ops.reshape(aside, (-1, height // 2, width // 2, 4 * channels))
@@ -202,7 +208,7 @@ class DepthToSpace(layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Return (N, 2 H, 2 W, C / 4) for (N, H, W, C)."""
-        _, height, width, channels = ops.shape(x)
+        height, width, channels = _sides(x)
         squares = ops.reshape(x, (-1, height, width, 2, 2, channels // 4))
         aside = ops.transpose(squares, (0, 1, 3, 2, 4, 5))
         return ops.reshape(aside, (-1, 2 * height, 2 * width, channels // 4))

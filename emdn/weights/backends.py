@@ -202,10 +202,11 @@ def run_by_onnx(path: Path) -> tuple[Run, bool, str]:
     gain_aware = len(inputs) > 1
 
     def run(tiles: NDArray[np.float32], gains: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = {"noisy": np.ascontiguousarray(tiles)}
+        given: dict[str, Any] = {"noisy": np.ascontiguousarray(tiles)}
         if gain_aware:
             given["counts"] = 1 / gains
-        return session.run(None, given)[0]
+        (denoised,) = session.run(None, given)
+        return np.asarray(denoised)
 
     return run, gain_aware, f"onnxruntime {onnxruntime.__version__}"
 

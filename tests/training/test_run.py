@@ -233,6 +233,8 @@ def test_the_network_of_a_run_denoises(tiny_run):
     assert denoised.shape == counts.shape
     assert np.isfinite(denoised).all()
     assert counts.min() <= denoised.min() <= denoised.max() <= counts.max()
+    graph = Denoiser(tiny_run / "denoiser.onnx").denoise(counts)
+    np.testing.assert_allclose(graph, denoised, rtol=1e-4, atol=1e-3)
 
 
 def test_the_folder_of_a_run_tells_what_was_done(quick, quick_run):
@@ -240,6 +242,7 @@ def test_the_folder_of_a_run_tells_what_was_done(quick, quick_run):
         "checkpoint-000000006.npz",
         "checkpoint-000000008.npz",
         WEIGHTS,
+        "denoiser.onnx",
         "examples",
         "lock",
         "log.csv",

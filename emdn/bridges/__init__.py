@@ -1,0 +1,1 @@
+"""Networks and images of ours in the forms that other programs read."""
