@@ -173,7 +173,8 @@ def _blanks(pixels: Pixels) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float
         largest = np.maximum(largest, plain.max(axis=0))
         rows[band] = np.ptp(plain, axis=1) == 0
         some = slice(-band.start % step, None, step)
-        sampled.append((image[some], bad[some] | rows[band][some, np.newaxis]))
+        # A copy, since a view would keep the whole band in memory.
+        sampled.append((image[some].copy(), bad[some] | rows[band][some, np.newaxis]))
     columns = least == largest
     levels = [image[~(bad | columns)] for image, bad in sampled]
     found = np.concatenate(levels)

@@ -85,17 +85,12 @@ def measure(side: int, network: str, suffix: str) -> dict[str, object]:
 
 
 def write_image(path: Path, side: int) -> None:
-    """Write a specimen, repeated, at 60 counts in the brightest pixel."""
+    """Write a noisy specimen, repeated, of 60 counts in the brightest pixel."""
     rng = np.random.default_rng(0)
-    clean = np.tile(60 * membranes((PATCH, PATCH), rng), (1, -(-side // PATCH)))[:, :side]
-    step = 128  # rows
-
-    def bands():
-        for start in range(0, side, step):
-            rows = clean[start % PATCH : start % PATCH + step][: side - start]
-            yield rng.poisson(rows).astype(np.float32)
-
-    write_bands(path, bands(), (side, side), np.float32)
+    patch = rng.poisson(60 * membranes((PATCH, PATCH), rng)).astype(np.float32)
+    across = np.tile(patch, (1, -(-side // PATCH)))[:, :side]
+    bands = (across[: side - top] for top in range(0, side, PATCH))
+    write_bands(path, bands, (side, side), np.float32)
 
 
 def denoise(noisy: Path, denoised: Path, network: str) -> None:
