@@ -325,7 +325,6 @@ def demo(
     try:
         for name in FILES:
             _refuse_taken(output / name, overwrite=overwrite)
-        load_tensorflow()
         noise_remover = Denoiser(clip=False, progress=False)
         shown = demonstrate(micrograph, scale, noise_remover)
         written = write(shown, output)
