@@ -3,8 +3,9 @@
     keras.Model --its operations, one after the other--> nodes of a graph
 
 Batch normalisations stay: runtimes fold them themselves, and the weights of convolutions
-keep the few digits that they ship with, so that the file packs well. Images are (n, h, w, 1) outside, as everywhere here, and (n, c, h, w) inside, as ONNX wants
-them. The sizes stay open. The package `onnx` alone writes the graph.
+keep the few digits that they ship with, so that the file packs well. Images are
+(n, h, w, 1) outside, as everywhere here, and (n, c, h, w) inside, as ONNX wants them. The
+sizes stay open. The package `onnx` alone writes the graph.
 """
 
 from collections.abc import Callable, Sequence
