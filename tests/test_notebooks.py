@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
@@ -46,6 +47,19 @@ def test_links_of_a_notebook_lead_to_notebooks(path):
     text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
     linked = set(re.findall(r"\]\(([^)#:]+\.ipynb)\)", text))
     assert linked <= {each.name for each in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_the_code_of_its_chapter(path):
+    chapter = jupytext.read(ROOT / "book" / f"{path.stem}.md")
+    expected = [cell.source for cell in chapter.cells if cell.cell_type == "code"]
+    cells = nbformat.read(path, 4).cells
+    solutions = "\n".join(each.source for each in cells if "<details>" in each.source)
+    runs = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert "only where emdn is missing" in runs.pop(0)
+    own = ("# Your answer:", "TensorFlow found no GPU")
+    found = [source for source in runs if not any(text in source for text in own)]
+    assert found == [source for source in expected if source not in solutions]
 
 
 CHAPTER = """\
