@@ -377,11 +377,10 @@ def _in_words(estimate: Estimate, image: NDArray, metadata: Metadata) -> str:
     """Return a line about the detector and the dose of an image."""
     dose = estimate.detector.dose(image)
     text = f"{estimate}, dose {dose:.3g} electrons a pixel"
-    angstroms = LENGTHS.get(metadata.unit or "")
-    if metadata.pixel_size and angstroms:
-        text += (
-            f" ({dose / (metadata.pixel_size * angstroms) ** 2:.3g} per square angstrom)"
-        )
+    nanometres = LENGTHS.get(metadata.unit or "")
+    if metadata.pixel_size and nanometres:
+        angstroms = 10 * metadata.pixel_size * nanometres
+        text += f" ({dose / angstroms**2:.3g} per square angstrom)"
     return text
 
 
