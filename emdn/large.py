@@ -287,11 +287,10 @@ def in_words(estimate: Estimate, mean: float, metadata: Metadata) -> str:
     """Return a line about the detector of an image and, by its mean, about the dose."""
     dose = estimate.detector.dose_of(mean)
     text = f"{estimate}, dose {dose:.3g} electrons a pixel"
-    angstroms = LENGTHS.get(metadata.unit or "")
-    if metadata.pixel_size and angstroms:
-        text += (
-            f" ({dose / (metadata.pixel_size * angstroms) ** 2:.3g} per square angstrom)"
-        )
+    nanometres = LENGTHS.get(metadata.unit or "")
+    if metadata.pixel_size and nanometres:
+        angstroms = 10 * metadata.pixel_size * nanometres
+        text += f" ({dose / angstroms**2:.3g} per square angstrom)"
     return text
 
 

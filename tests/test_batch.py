@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tifffile
 import emdn
 from emdn.batch import Batch, Job, denoise_file, plan
 from emdn.denoiser import Denoiser
-from emdn.io import MicrographError, read_micrograph, write_micrograph
+from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
 from emdn.io.write import convert
 
 
@@ -105,6 +106,15 @@ def test_a_result_tells_where_it_comes_from(tmp_path, noise_remover, suffix):
     weights = noise_remover.weights
     assert told["weights sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert str(told["detector of the input"]).startswith("measured: counts: gain 1")
+
+
+@pytest.mark.parametrize(("size", "unit"), [(0.2, "nm"), (2.0, "A"), (200.0, "pm")])
+def test_the_dose_of_an_area_is_in_square_angstroms(tmp_path, noise_remover, size, unit):
+    pixels = Metadata(pixel_size=size, unit=unit)
+    write_micrograph(tmp_path / "a.tif", counts(mean=40.0), pixels)
+    (done,) = denoise_file(Job(tmp_path / "a.tif", tmp_path / "b.tif"), noise_remover)
+    (told,) = re.findall(r"\(([\d.]+) per square angstrom\)", done.measured)
+    assert float(told) == pytest.approx(40.0 / 2.0**2, rel=0.02)
 
 
 def test_a_result_that_is_denoised_again_says_so_and_what_was_told(tmp_path, noise_remover):
