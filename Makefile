@@ -1,4 +1,6 @@
-# `make book` builds the executed book, `make test` runs all tests, `make quick` most of them.
+# `make notebooks` writes the chapters as plain notebooks, `make notebooks-run` runs those.
+# `make book` builds the executed book and `make browser` opens each of its pages without the
+# internet; `make test` runs all other tests, `make quick` most of them.
 # Each first makes the environment .venv from requirements.lock, once.
 PYTHON ?= python3
 VENV := .venv
@@ -10,21 +12,31 @@ CODE := $(shell find emdn -type f ! -name '*.pyc' | sort | xargs cat requirement
 export UV_PYTHON_DOWNLOADS = never
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: book test quick check lock clean
+.PHONY: book browser notebooks notebooks-run test quick check lock clean
 
 book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
 	@mkdir -p _build && echo $(CODE) > _build/.code
 	rm -rf _build/html
+	$(BIN)/python book/execute.py
 	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build book --config _config.yml \
 		--toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
+
+notebooks: $(READY)
+	$(BIN)/python book/make_notebooks.py
+
+notebooks-run: $(READY)
+	.ci/notebooks
+
+browser: $(READY)
+	$(BIN)/python -m pytest -q -m browser tests/browser
 
 test: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: $(READY)
-	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" tests
+	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser" tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

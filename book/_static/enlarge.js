@@ -31,7 +31,9 @@ document.addEventListener("DOMContentLoaded", () => {
     image.title = "Enlarge";
     image.addEventListener("click", () => enlarge(image));
     image.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") enlarge(image);
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // else the key presses the button that the dialog focuses
+      enlarge(image);
     });
   }
 });
