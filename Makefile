@@ -19,7 +19,7 @@ book: $(READY)
 	@test "$$(cat _build/.code 2>/dev/null)" = "$(CODE)" || rm -rf _build
 	@mkdir -p _build && echo $(CODE) > _build/.code
 	rm -rf _build/html
-	$(BIN)/python book/execute.py
+	PATH="$(BIN):$$PATH" $(BIN)/python book/execute.py
 	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build book --config _config.yml \
 		--toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going
 	@echo "The book is ready: open $(CURDIR)/_build/html/intro.html"
