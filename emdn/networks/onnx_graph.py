@@ -220,7 +220,7 @@ WRITERS: dict[str, Writer] = {
     "Stabilise": _stabilise,
     "Unstabilise": _unstabilise,
 }
-"""What writes each operation, by the name of its class, since a slice has none to import."""
+"""What writes each operation, by the name of its class; a slice has no other."""
 
 
 def to_onnx(model: keras.Model) -> onnx.ModelProto:
