@@ -42,7 +42,7 @@ from emdn.io import (
     write_micrograph,
 )
 from emdn.io.metadata import LENGTHS
-from emdn.weights import NAMES, WEIGHTS, Network, find, read_model
+from emdn.weights import NAMES, WEIGHTS, Network, load, read_model
 from emdn.weights.backends import (
     Backend,
     Precision,
@@ -733,7 +733,7 @@ def export(
 def _as_onnx(network: str, folder: Path) -> Path:
     """Return the ONNX file of a network; of a Keras file it is made in a folder."""
     if network in NAMES or network.endswith(".onnx"):
-        return find(network, "onnx")
+        return load(network, backend="onnx").path  # loaded, so that it is whole
     with _extra("train"):
         load_tensorflow()
         from emdn.networks.onnx_graph import write_onnx

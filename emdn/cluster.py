@@ -10,6 +10,7 @@ T = TypeVar("T")
 Compute = Callable[[Callable[..., T], Iterable[Any]], Iterator[T]]
 """Applies a function to each of some arguments and yields the results in their order."""
 
+PATIENCE = 30  # seconds until the first worker is there, as where they start together
 SUBMITTED = 256  # calls handed out to a cluster at a time
 
 
@@ -31,7 +32,7 @@ def computing(scheduler: str | None) -> Iterator[Compute]:
     Raises
     ------
     ValueError
-        If nothing answers there.
+        If nothing answers there, or it has no worker for half a minute.
     """
     if scheduler is None:
         yield map
@@ -45,6 +46,12 @@ def computing(scheduler: str | None) -> Iterator[Compute]:
             f"{scheduler}: no Dask scheduler answers there; start one by `dask scheduler`"
         ) from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise ValueError(
+                f"{scheduler}: has no workers; start some by `dask worker {scheduler}`"
+            ) from None
         yield partial(_on_cluster, client)
 
 

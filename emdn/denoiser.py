@@ -374,6 +374,8 @@ class Told:
             raise ValueError(
                 "detector tells gain, offset and readout; give one or the other"
             )
+        if self.offset is not None and not np.isfinite(self.offset):
+            raise ValueError(f"offset must be finite, got {self.offset}")
 
 
 def _exposures(

@@ -25,7 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
 from scipy.linalg import toeplitz
 from scipy.ndimage import convolve1d
-from scipy.optimize import brentq
 
 from emdn.noise import add_shot_noise
 
@@ -227,6 +226,8 @@ def spread_of(correlation: tuple[float, float]) -> tuple[float, float]:
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where a function is zero between two values."""
+    from scipy.optimize import brentq  # takes half a second, and few images need it
+
     root: Any = brentq(function, low, high)
     return float(root)
 

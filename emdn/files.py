@@ -40,6 +40,10 @@ def written_whole(path: Path, *, beside: str = "") -> Iterator[Path]:
     try:
         yield temporary
         put_in_place(temporary, path)
+    except OSError as error:
+        if error.filename in (temporary, str(temporary)):
+            error.filename = str(path)  # the name that a user gave
+        raise
     finally:
         remove(temporary)
 

@@ -446,10 +446,20 @@ def test_a_network_is_exported_and_runs_as_before(noisy, learner):
     assert graph.read_bytes() == find("low", "onnx").read_bytes()
 
 
+def test_a_damaged_network_is_not_exported(tmp_path):
+    damaged, target = tmp_path / "damaged.onnx", tmp_path / "copy.onnx"
+    damaged.write_bytes(find("low", "onnx").read_bytes()[:50_000])
+    result = run("export", damaged, "-o", target)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{damaged}: is no network as an ONNX file, or is dam")
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ((), "name a file by -o or --bioimageio"),
+        (("-o", "missing/own.onnx"), "missing/own.onnx: No such file or directory"),
         (("-o", "own.h5"), "own.h5: must end in .onnx"),
         (("--bioimageio", "own.onnx"), "own.onnx: must end in .zip"),
     ],

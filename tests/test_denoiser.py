@@ -346,6 +346,13 @@ def test_a_readout_without_a_gain_is_refused(denoiser):
         denoiser.denoise(noisy_counts((32, 32)), readout=2.0)
 
 
+@pytest.mark.parametrize("gain", [None, 2.0])
+@pytest.mark.parametrize("offset", [np.inf, np.nan])
+def test_an_offset_that_is_no_number_is_named(denoiser, gain, offset):
+    with pytest.raises(ValueError, match=f"^offset must be finite, got {offset}$"):
+        denoiser.denoise(noisy_counts((32, 32)), gain=gain, offset=offset)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

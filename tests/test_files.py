@@ -101,3 +101,15 @@ def test_temporary_names_are_hidden_and_differ_between_files(tmp_path):
             assert temporary.name.startswith(".")
             assert temporary.parent == tmp_path
             temporary.touch()
+
+
+def test_a_file_that_cannot_be_made_is_named_as_the_user_named_it(tmp_path):
+    path = tmp_path / "missing" / "result.txt"
+    with pytest.raises(FileNotFoundError) as caught, written_whole(path) as temporary:
+        temporary.write_text("whole")
+    assert caught.value.filename == str(path)
+    (folder := tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, written_whole(folder) as temporary:
+        temporary.write_text("whole")
+    assert caught.value.filename == str(folder)
+    assert sorted(tmp_path.iterdir()) == [folder]

@@ -328,6 +328,20 @@ def test_files_are_denoised_by_workers_and_a_bad_one_ends_no_other(
         assert job.target.read_bytes() == alone.target.read_bytes()
 
 
+def test_a_scheduler_without_workers_is_not_waited_for_for_ever(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("emdn.cluster.PATIENCE", 0.1)
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, dashboard_address=":0"
+    ) as idle:
+        address = idle.scheduler.address
+        with (
+            pytest.raises(ValueError, match=f"^{address}: has no workers; start some by"),
+            computing(address),
+        ):
+            pass
+
+
 def test_an_address_where_no_scheduler_answers_is_refused():
     pytest.importorskip("distributed")
     with (

@@ -49,6 +49,14 @@ def test_arrays_are_denoised(noisy):
     assert done.stdout.startswith("onnxruntime ")
 
 
+def test_what_takes_long_to_import_is_left_alone(noisy):
+    code = "from emdn.cli import app; app(standalone_mode=False); print(*sys.modules)"
+    done = python(code, "denoise", noisy, "-o", noisy.with_suffix(".tif"))
+    assert done.returncode == 0, done.stderr
+    slow = {"scipy.optimize", "scipy.stats", "distributed", "zarr", "h5py", "skimage"}
+    assert slow.isdisjoint(done.stdout.split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -191,13 +191,14 @@ def run_by_onnx(path: Path) -> tuple[Run, bool, str]:
             f"{path}: is no network as an ONNX file, or is damaged "
             f"({type(error).__name__}); name another file"
         ) from error
-    inputs = [(each.name, len(each.shape)) for each in session.get_inputs()]
-    outputs = [(each.name, len(each.shape)) for each in session.get_outputs()]
-    image, counts = ("noisy", 4), ("counts", 1)
-    if inputs not in ([image], [image, counts]) or outputs != [("denoised", 4)]:
+    inputs, outputs = _ends(session.get_inputs()), _ends(session.get_outputs())
+    image, counts = ("float", None, None, None, 1), ("float", None)
+    known = {"noisy": image}, {"noisy": image, "counts": counts}
+    if inputs not in known or outputs != {"denoised": image}:
         raise ValueError(
             f"{path}: must hold a network that emdn export or emdn train wrote, from "
-            f"images to images; this one takes {inputs} and returns {outputs}"
+            f"images of any size and one channel to the like; this one takes {inputs} and "
+            f"returns {outputs}"
         )
     gain_aware = len(inputs) > 1
 
@@ -209,6 +210,17 @@ def run_by_onnx(path: Path) -> tuple[Run, bool, str]:
         return np.asarray(denoised)
 
     return run, gain_aware, f"onnxruntime {onnxruntime.__version__}"
+
+
+def _ends(tensors: Any) -> dict[str, tuple[Any, ...]]:
+    """Return, by name, the type of inputs or outputs and their sizes, None if any fits."""
+    return {
+        each.name: (
+            each.type.removeprefix("tensor(").removesuffix(")"),
+            *(size if isinstance(size, int) else None for size in each.shape),
+        )
+        for each in tensors
+    }
 
 
 def run_by_tensorflow(

@@ -124,9 +124,21 @@ def test_a_damaged_graph_is_refused_in_one_line(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_graph_of_something_else_is_refused(tmp_path):
-    node = onnx.helper.make_node("Relu", ["x"], ["y"])
-    ends = [onnx.helper.make_tensor_value_info(name, 1, ["n"]) for name in "xy"]
+@pytest.mark.parametrize(
+    ("names", "shape", "kind"),
+    [
+        (("x", "y"), ["n", "h", "w", 1], "FLOAT"),
+        (("noisy", "denoised"), ["n", 1, "h", "w"], "FLOAT"),  # channels in front
+        (("noisy", "denoised"), ["n", "h", "w", 3], "FLOAT"),
+        (("noisy", "denoised"), [1, 256, 256, 1], "FLOAT"),  # of one size only
+        (("noisy", "denoised"), ["n", "h", "w", 1], "DOUBLE"),
+        (("noisy", "denoised"), ["n"], "FLOAT"),
+    ],
+)
+def test_a_graph_of_something_else_is_refused(names, shape, kind, tmp_path):
+    number = onnx.TensorProto.DataType.Value(kind)
+    ends = [onnx.helper.make_tensor_value_info(name, number, shape) for name in names]
+    node = onnx.helper.make_node("Identity", names[:1], names[1:])
     graph = onnx.helper.make_graph([node], "other", ends[:1], ends[1:])
     opsets = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
