@@ -279,7 +279,7 @@ def test_a_full_disk_is_found_before_the_work(tmp_path, noise_remover, counts, m
 def cluster():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as started:
         yield started
 

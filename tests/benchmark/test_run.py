@@ -138,7 +138,7 @@ def test_a_cluster_computes_the_same_rows(config, whole, tmp_path):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, processes=False, threads_per_worker=2, dashboard_address=None
+        n_workers=1, processes=False, threads_per_worker=2, dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
         path = run_benchmark(config, tmp_path / "rows.csv", CHEAP, scheduler=address)
