@@ -143,7 +143,9 @@ from pathlib import Path
 from emdn import Denoiser, large
 from emdn.batch import Batch, Job, denoise_file
 large.LARGE_FRAME = 4096
-noise_remover = Denoiser(tile_size=64, overlap=16, batch_size=1, progress=False)
+noise_remover = Denoiser(
+    tile_size=64, overlap=16, batch_size=1, backend="onnx", progress=False
+)
 job = Job(Path(sys.argv[1]), Path(sys.argv[2]))
 list(denoise_file(job, noise_remover, Batch(in_pieces=True)))
 """
@@ -175,7 +177,7 @@ def test_a_killed_job_goes_on_and_gives_the_same_bits(tmp_path, counts, pieces):
     assert not target.exists()
     made = {each: each.stat().st_mtime_ns for each in folder.glob("0-*.npy")}
     seen = []
-    noise_remover = Denoiser(**TILES, batch_size=1)
+    noise_remover = Denoiser(**TILES, batch_size=1, backend="onnx")
     job = Job(tmp_path / "noisy.npy", target)
 
     def advance(*_):

@@ -473,7 +473,7 @@ def test_two_workers_train_the_weights_of_one(quick, tmp_path):
         workers.append(subprocess.Popen(command, env={**os.environ, **place}, **pipes))
     try:
         for worker in workers:
-            output, _ = worker.communicate(timeout=150)
+            output, _ = worker.communicate(timeout=600)
             assert worker.returncode == 0, output.decode()
     finally:
         for worker in workers:
