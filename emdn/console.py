@@ -41,7 +41,8 @@ def progress(
     description : str
         Text before the bar.
     show : bool, optional
-        Whether to show the bar; None shows it on a terminal and in a notebook only.
+        Whether to show the bar; None shows it in a notebook and on a terminal that can
+        redraw a line, which one with ``TERM=dumb`` cannot.
 
     Yields
     ------
@@ -62,7 +63,8 @@ def progress(
     columns = (text, BarColumn(), count, TimeRemainingColumn())
     console = Console(stderr=True)
     if show is None:
-        show = console.is_terminal or console.is_jupyter
+        redraws = console.is_terminal and not console.is_dumb_terminal
+        show = redraws or console.is_jupyter
     with Progress(*columns, console=console, disable=not show) as bar:
         task = bar.add_task(description, total=total, completed=completed)
 
