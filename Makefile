@@ -35,7 +35,7 @@ notebooks-run: $(READY)
 	.ci/notebooks
 
 browser: $(READY)
-	$(BIN)/python -m pytest -q -m browser tests/browser
+	$(BIN)/python -m pytest -q -n auto -m browser tests/browser
 
 test: $(READY)
 	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --dist loadfile

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each built page to the tests that take one; none is a failure of its own."""
     if "page_name" in metafunc.fixturenames:
         metafunc.parametrize("page_name", PAGES)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that asked, if several share the tests."""
+    if output := getattr(session.config, "workeroutput", None):
+        output["browser"] = dict(counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what one of several processes counted."""
+    counts.update(getattr(node, "workeroutput", {}).get("browser", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
