@@ -114,7 +114,14 @@ import os, re
 open({str(note)!r}, "w").write(f"{{os.getpid()}} {{os.getppid()}}.")
 re.match{DEAF[1:]!r}
 """
-    code = "import sys; from emdn.io.child import ask; ask('builtins:exec', sys.argv[1])"
+    code = """
+    import signal, sys
+    from emdn.io.child import ask
+
+    # A shell lets what it starts in the background ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ask("builtins:exec", sys.argv[1])
+    """
     process = run(code, question)
     while not (note.exists() and note.read_text().endswith(".")):
         assert process.poll() is None
