@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-# No part of the lock: `pip install jax` runs it.
+# JAX is no part of the lock: .ci/bridges installs it and runs this.
 pytestmark = pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 
 RUN = """
