@@ -324,14 +324,25 @@ def _pages(
             yield pixels.reshape(page.shape)
         return
     for page in series.pages if numbers is None else [series.pages[n] for n in numbers]:
-        if page is None:
-            raise MicrographError("lacks some of its pages; save it in one file")
-        _check_whole(page)
-        file = page.parent.filehandle
-        beside = file.closed  # one of several files
-        if beside:
-            file.open()
-        yield page.asarray()
+        with _readable(page) as whole:
+            yield whole.asarray()
+
+
+@contextmanager
+def _readable(
+    page: tifffile.TiffPage | tifffile.TiffFrame | None,
+) -> Iterator[tifffile.TiffPage | tifffile.TiffFrame]:
+    """Give a page of which nothing is missing, with its file open."""
+    if page is None:
+        raise MicrographError("lacks some of its pages; save it in one file")
+    _check_whole(page)
+    file = page.parent.filehandle
+    beside = file.closed  # one of several files
+    if beside:
+        file.open()
+    try:
+        yield page
+    finally:
         if beside:
             file.close()
 
@@ -356,26 +367,23 @@ def _block(
             sides = (page.imagelength, page.imagewidth)
             pixels = raw_block(path, lambda _: start, sides, dtype)(0, rows, columns)
         else:
-            page = series.pages[number if numbers is None else numbers[number]]
-            if page is None:
-                raise MicrographError("lacks some of its pages; save it in one file")
-            _check_whole(page)
-            file = page.parent.filehandle
-            beside = file.closed  # one of several files
-            if beside:
-                file.open()
-            if _in_one_lump(page):  # perhaps of a single strip, which may be huge
-                about: Any = page.keyframe
-                dtype = np.dtype(page.parent.byteorder + about.dtype.char)
-                sides = (about.imagelength, about.imagewidth)
-                start = page.dataoffsets[0]
-                read = raw_block(Path(file.path), lambda _: start, sides, dtype)
-                pixels = read(0, rows, columns)
-            else:
-                pixels = _segments(page, rows, columns)
-            if beside:
-                file.close()
+            wanted = series.pages[number if numbers is None else numbers[number]]
+            with _readable(wanted) as page:
+                pixels = _part(page, rows, columns)
         return checked_part(convert(pixels))
+
+
+def _part(
+    page: tifffile.TiffPage | tifffile.TiffFrame, rows: slice, columns: slice
+) -> NDArray:
+    """Return a part of a page."""
+    if not _in_one_lump(page):
+        return _segments(page, rows, columns)
+    about: Any = page.keyframe  # perhaps of a single strip, which may be huge
+    dtype = np.dtype(page.parent.byteorder + about.dtype.char)
+    sides = (about.imagelength, about.imagewidth)
+    file, start = Path(page.parent.filehandle.path), page.dataoffsets[0]
+    return raw_block(file, lambda _: start, sides, dtype)(0, rows, columns)
 
 
 def _in_one_lump(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:

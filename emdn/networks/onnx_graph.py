@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from emdn.files import written_whole
@@ -23,6 +23,10 @@ from emdn.networks.inference import gain_aware
 
 # The oldest that hold all operations, so that old runtimes read the file.
 OPSET, IR_VERSION = 17, 8
+
+# Weights that ship have 11 binary digits, as half precision has down to 2**-14; below, it
+# rounds by as much.
+ROUNDING = 2.0**-25
 
 NO_END = 2**62  # pixels, the end of a slice that has none
 
@@ -47,6 +51,15 @@ class Graph:
         array = np.ascontiguousarray(value, kind)
         self.constants.setdefault(name, numpy_helper.from_array(array, name))
         return name
+
+    def weights(self, name: str, values: NDArray[np.float32]) -> str:
+        """Add weights, in half precision where that changes none of them noticeably."""
+        with np.errstate(over="ignore"):  # to infinity, which is noticed
+            short = values.astype(np.float16)
+        if np.abs(values - short).max() > ROUNDING:
+            return self.constant(name, values)
+        short_name = self.constant(f"{name}_short", short, np.float16)
+        return self.add("Cast", [short_name], name, to=TensorProto.FLOAT)
 
 
 # What writes an operation of Keras: from its graph, itself, the names of its inputs and the
@@ -84,7 +97,7 @@ def _convolution(kind: str, axes: tuple[int, ...], *, each: bool = False) -> Wri
 
     def write(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
         kernel, *bias = layer.get_weights()
-        given = [*inputs, graph.constant(f"{name}_kernel", kernel.transpose(axes))]
+        given = [*inputs, graph.weights(f"{name}_kernel", kernel.transpose(axes))]
         given += [graph.constant(f"{name}_bias", values) for values in bias]
         linear = layer.activation is keras.activations.linear
         made = graph.add(
