@@ -139,9 +139,10 @@ def _plain(kind: str, **attributes: Any) -> Writer:
 
 
 def _batch_normalisation(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
+    kinds = ("gamma", "beta", "mean", "variance")
     weights = [
-        graph.constant(f"{name}_{number}", values)
-        for number, values in enumerate(layer.get_weights())  # gamma, beta, mean, variance
+        graph.constant(f"{name}_{kind}", values)
+        for kind, values in zip(kinds, layer.get_weights(), strict=True)
     ]
     kind = "BatchNormalization"
     return graph.add(kind, [*inputs, *weights], name, epsilon=layer.epsilon)
