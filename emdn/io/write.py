@@ -92,7 +92,8 @@ def _write_mrc(
     """Write the pixels behind a header, whose statistics are known at the end."""
     header = _mrc_header(shape, dtype, metadata)
     least, largest, total, squares = np.inf, -np.inf, 0.0, 0.0
-    with path.open("wb") as file:
+    # The sum of -inf and inf is not a number: that image has no mean, and is no fault.
+    with path.open("wb") as file, np.errstate(invalid="ignore"):
         file.write(header.tobytes())
         for image in images:
             file.write(image.tobytes())

@@ -14,6 +14,7 @@ from helpers.formats import (
     IMAGE,
     NARROW,
     STACK,
+    WRITABLE,
     checked,
     every_writable,
     quick,
@@ -60,6 +61,14 @@ def test_reading_gives_back_what_was_written(suffix, data, tmp_path):
     assert (result.dtype, result.shape) == (native.dtype, native.shape)
     assert result.tobytes() == native.tobytes()
     assert metadata == Metadata()
+
+
+@pytest.mark.parametrize("suffix", sorted(set(WRITABLE) - {".png"}))
+def test_infinite_pixels_come_back(suffix, tmp_path):
+    """Their sum is not a number, which is no fault of the image."""
+    image = np.array([[-np.inf, np.inf]], np.float32)
+    write_micrograph(tmp_path / f"a{suffix}", image)
+    assert np.array_equal(read_micrograph(tmp_path / f"a{suffix}")[0], image)
 
 
 # Sizes that a microscope can mean, and a TIFF's fractions can hold, in each unit.
