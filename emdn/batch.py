@@ -300,7 +300,7 @@ def denoise_file(
         if batch.skip and not batch.overwrite and target.exists():
             yield Done(target, skipped=True)
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target)
         dtype = np.dtype(np.float32) if batch.dtype == "float32" else source.dtype
         check_output(
             target, source.shape, dtype, source.metadata, overwrite=batch.overwrite
@@ -447,6 +447,15 @@ def _denoised_frames(
 
 def _images(source: Source) -> int:
     return source.shape[0] if len(source.shape) == 3 else 1
+
+
+def _make_folder(target: Path) -> None:
+    """Make the folder of a file, if it is missing."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        fault = f"{target.parent} is a file and no folder; name another output"
+        raise MicrographError(f"{target}: {fault}") from None
 
 
 def _notes(found: Found, source: Source, dtype: np.dtype) -> list[str]:

@@ -93,9 +93,9 @@ class Tiling:
             raise ValueError(f"multiple must be at least 1, got {multiple}")
         if size % multiple:
             below = size - size % multiple
+            use = f"{below} or {below + multiple}" if below else multiple
             raise ValueError(
-                f"size must be a multiple of {multiple}, got {size}; "
-                f"use {below or multiple} or {below + multiple}"
+                f"size must be a multiple of {multiple}, got {size}; use {use}"
             )
         largest = cls(shape, (size, size), overlap)
         height, width = (

@@ -208,6 +208,14 @@ def test_a_file_that_cannot_be_read_leaves_no_folder_behind(tmp_path, noise_remo
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("output", ["a.npy/b.tif", "a.npy/folder/b.tif"])
+def test_a_result_below_a_file_is_refused_by_name(tmp_path, noise_remover, output):
+    np.save(tmp_path / "a.npy", counts())
+    job = Job(tmp_path / "a.npy", tmp_path / output)
+    with pytest.raises(MicrographError, match=r"b\.tif: .* is a file and no folder"):
+        list(denoise_file(job, noise_remover))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_batch_that_is_killed_leaves_no_stray_file_and_goes_on(tmp_path):

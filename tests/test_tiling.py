@@ -170,6 +170,7 @@ def test_impossible_tilings_are_refused(arguments, message):
     ("arguments", "message"),
     [
         ({"size": 500}, "size must be a multiple of 16, got 500; use 496 or 512"),
+        ({"size": 10}, "size must be a multiple of 16, got 10; use 16$"),
         ({"multiple": 0}, "multiple must be at least 1, got 0"),
         ({"size": 48}, "size must exceed twice the overlap of 25"),
     ],

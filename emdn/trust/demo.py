@@ -27,6 +27,7 @@ FILES = ("demo.png", "before.tif", "after.tif", "removed.tif", "report.html")
 """What `write` puts into a folder."""
 
 SIDE = 320  # of the square that is shown, in pixels; whole micrographs take twice the time
+SCALES = (0.01, 2500.0)  # counts; with fewer nothing is seen, no more were trained on
 TEXT = 16  # height of the letters in the figure, in pixels
 MARGIN = 12  # around the pictures of the figure, in pixels
 SATURATED = 0.5  # per cent of the true pixels that the figure shows black, and white
@@ -108,7 +109,7 @@ def demonstrate(
     name : str
         One of `exposed()`.
     scale : float
-        Counts expected at the brightest pixel.
+        Counts expected at the brightest pixel, within `SCALES`.
     noise_remover : Denoiser
         One with gain-aware weights.
     seed : int
@@ -119,8 +120,11 @@ def demonstrate(
     MicrographError
         If the micrograph does not ship, or is too noisy to be a truth.
     ValueError
-        If `scale` is no positive number.
+        If `scale` is out of bounds.
     """
+    least, most = SCALES
+    if not least <= scale <= most:
+        raise ValueError(f"scale must be from {least:g} to {most:g} counts, got {scale:g}")
     image, metadata = load(name)
     if name not in exposed():
         known = ", ".join(exposed())

@@ -90,7 +90,9 @@ def test_the_command_writes_into_a_folder_and_prints_what_was_gained(tmp_path):
     [
         (("--micrograph", "silver"), "there are axons"),
         (("--micrograph", "carbon"), "no truth"),
-        (("--scale", "0"), "scale must be a positive number"),
+        (("--scale", "0"), "scale must be from 0.01 to 2500 counts, got 0"),
+        (("--scale", "1e30"), "got 1e+30"),
+        (("--scale", "nan"), "got nan"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(tmp_path, options, message):
