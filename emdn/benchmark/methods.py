@@ -21,7 +21,10 @@ from emdn.benchmark.method import Image, Method, Package
 from emdn.denoiser import Denoiser
 
 SETTINGS = Path(__file__).with_name("settings.json")
-"""The file of settings by method and dose range."""
+"""The file of settings by method and dose range.
+
+:meta hide-value:
+"""
 
 
 def network(noisy: Image, gain: float | None = None, *, weights: str = "auto") -> Image:

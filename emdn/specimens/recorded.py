@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from emdn.io import Metadata, MicrographError, read_micrograph
 
 FOLDER = Path(__file__).parent / "real"
-"""Images, `specimens.yml` with what is known of each, README.md and SHA256SUMS."""
+"""Images, `specimens.yml` with what is known of each, README.md and SHA256SUMS.
+
+:meta hide-value:
+"""
 
 TOLD = (
     "seen",

@@ -72,7 +72,10 @@ class Phase:
 
 
 RECIPES = Path(__file__).parent / "recipes"
-"""Folder of the recipes that the package brings along."""
+"""Folder of the recipes that the package brings along.
+
+:meta hide-value:
+"""
 
 INNER = {
     ("data",): DataConfig,
