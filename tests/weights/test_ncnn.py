@@ -257,6 +257,7 @@ def test_it_takes_as_many_threads_as_it_may(threads):
 
 
 @by_ncnn
+@on_linux
 def test_the_environment_stays_as_it_was():
     told = {"OMP_WAIT_POLICY": "active"}
     for given in ({}, told):
