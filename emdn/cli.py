@@ -82,8 +82,8 @@ DEFAULTS = {
 
 
 BACKEND = typer.Option(
-    help="What runs the network: auto is ONNX Runtime, or TensorFlow if it is installed "
-    "and this machine has the driver of a graphics card."
+    help="What runs the network: auto is ONNX Runtime, or ncnn if it is installed, or "
+    "TensorFlow if it is installed and this machine has the driver of a graphics card."
 )
 
 
@@ -755,7 +755,7 @@ def info(
     backend = choose_backend()  # before TensorFlow is loaded to ask for its version
     if trains := is_installed("tensorflow") and is_installed("keras"):
         load_tensorflow()
-    for module in ("emdn", "onnxruntime", "tensorflow", "keras", "numpy"):
+    for module in ("emdn", "onnxruntime", "ncnn", "tensorflow", "keras", "numpy"):
         # Of the module, since tensorflow-cpu brings the module tensorflow too.
         there = is_installed(module)
         version = import_module(module).__version__ if there else "not installed"

@@ -69,9 +69,10 @@ class Denoiser:
         "best" averages what the network makes of each tile's eight symmetries, turned and
         mirrored, in eight times the time: in most images about 1 % less mean squared error,
         of fringes of few pixels more.
-    backend : {"auto", "onnx", "tensorflow"}
-        What runs the network: ONNX Runtime, or TensorFlow if that is loaded already, if it
-        is installed beside the driver of a graphics card, or if a file is of Keras; see
+    backend : {"auto", "ncnn", "onnx", "tensorflow"}
+        What runs the network: ONNX Runtime, or ncnn if it is installed and runs it, or
+        TensorFlow if that is loaded already, if it is installed beside the driver of a
+        graphics card, or if a file is of Keras; see
         `emdn.weights.backends.choose_backend`.
     precision : {"auto", "float32", "bfloat16"}
         The numbers that the network computes with. TensorFlow takes bfloat16, in half the
@@ -87,7 +88,7 @@ class Denoiser:
     FileNotFoundError
         If there are no such weights.
     ModuleNotFoundError
-        If TensorFlow is wanted and not installed.
+        If TensorFlow or ncnn is wanted and not installed.
 
     Examples
     --------
@@ -125,6 +126,7 @@ class Denoiser:
         self.weights = weights if isinstance(weights, Network) else find(weights, backend)
         if isinstance(self.weights, Path):  # complain of a precision that is impossible
             choose_precision(precision, tensorflow=self.weights.suffix != ".onnx")
+        self.backend: Backend = backend
         self.precision: Precision = precision
         self.tile_size = tile_size
         self.overlap = overlap
@@ -295,7 +297,7 @@ class Denoiser:
         """The network, loaded on first use."""
         if isinstance(self.weights, Network):
             return self.weights
-        return load(self.weights, precision=self.precision)
+        return load(self.weights, backend=self.backend, precision=self.precision)
 
     def _using(self, network: Network) -> Self:
         """Return this denoiser with another network."""

@@ -10,7 +10,8 @@ from emdn.specimens.micrographs import membranes
 
 WITHOUT = """
 import sys
-sys.modules |= dict.fromkeys(["tensorflow", "keras", "onnx", "matplotlib", "pandas"])
+others = ["tensorflow", "keras", "onnx", "ncnn", "matplotlib", "pandas"]
+sys.modules |= dict.fromkeys(others)
 """
 
 
@@ -96,6 +97,13 @@ def test_what_needs_training_names_its_extra_in_one_line(arguments, noisy, monke
     assert 'pip install "emdn[train]"' in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(noisy.parent.glob("*.tif"))
+
+
+def test_ncnn_names_its_extra_in_one_line(noisy):
+    done = emdn("denoise", noisy, "--backend", "ncnn")
+    assert done.returncode == 1
+    assert 'backend ncnn needs ncnn; pip install "emdn[fast]"' in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_adapting_from_python_names_the_extra(noisy):

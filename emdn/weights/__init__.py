@@ -1,6 +1,6 @@
 """The trained networks that ship, and how any trained network is loaded.
 
-    .onnx --ONNX Runtime--> Network          .keras --TensorFlow--> Network
+    .onnx --ncnn or ONNX Runtime--> Network          .keras --TensorFlow--> Network
 
 Each network ships twice: as Keras saved it, to train on and to look into, and as the ONNX
 graph of it, to run. Beside both lies the model card; ``SHA256SUMS`` holds the hashes.
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from emdn.files import sha256
 from emdn.weights.backends import (
     Backend,
+    Library,
     Precision,
     Run,
     choose_backend,
     choose_precision,
+    is_installed,
     require_training,
+    run_by_ncnn,
     run_by_onnx,
     run_by_tensorflow,
 )
@@ -105,7 +108,8 @@ class Network:
 
 
 _loading = Lock()
-_loaded: dict[tuple[Path, str], tuple[tuple[int, int], Network]] = {}  # by file, precision
+# By file, the library and the one that stands in for it, and precision.
+_loaded: dict[tuple[Path, tuple[Library, ...], str], tuple[tuple[int, int], Network]] = {}
 _process: int | None = None  # the one in which a network was first loaded
 
 
@@ -124,8 +128,9 @@ def load(
     weights : {"auto", "low", "ordinary"} or path
         Weights that ship, or a file: a network of `emdn.networks.build` that
         ``model.save`` wrote, ``.keras``, or `emdn train` or `emdn export`, ``.onnx``.
-    backend : {"auto", "onnx", "tensorflow"}
-        What runs the network, see `find`.
+    backend : {"auto", "ncnn", "onnx", "tensorflow"}
+        What runs the network, see `find`. By "auto", ONNX Runtime stands in for ncnn where
+        that does not run the network.
     precision : {"auto", "float32", "bfloat16"}
         The numbers that it computes with, see `emdn.weights.backends.choose_precision`.
 
@@ -143,7 +148,7 @@ def load(
         If the file is damaged, its network is none from image to image, or the backend or
         the precision is none for it.
     ModuleNotFoundError
-        If TensorFlow is needed and not installed.
+        If TensorFlow or ncnn is needed and not installed.
     RuntimeError
         If the process was forked from one that had loaded a network.
     """
@@ -155,18 +160,40 @@ def load(
         _process = os.getpid()
         status = path.stat()
         stamp = status.st_mtime_ns, status.st_size
-        if (path, numbers) not in _loaded or _loaded[path, numbers][0] != stamp:
-            _loaded[path, numbers] = stamp, _load(path, numbers)
-        return _loaded[path, numbers][1]
+        key = path, _libraries(path, backend), numbers
+        if key not in _loaded or _loaded[key][0] != stamp:
+            _loaded[key] = stamp, _load(*key)
+        return _loaded[key][1]
 
 
-def _load(path: Path, precision: Literal["float32", "bfloat16"]) -> Network:
+def _libraries(path: Path, backend: Backend) -> tuple[Library, ...]:
+    """Return what runs a file, and what stands in where that does not run its network."""
     if not _is_onnx(path):
+        return ("tensorflow",)
+    if backend == "auto":
+        return ("ncnn", "onnx") if is_installed("ncnn") else ("onnx",)
+    return (choose_backend(backend),)
+
+
+def _load(
+    path: Path, libraries: tuple[Library, ...], precision: Literal["float32", "bfloat16"]
+) -> Network:
+    if "tensorflow" in libraries:
         require_training(f"{path}, a Keras file,")
         return compile_network(path, read_model(path), precision)
     _refuse_altered(path)
-    run, gain_aware, library = run_by_onnx(path)
+    run, gain_aware, library = _run_graph(path, libraries)
     return Network(path, run, gain_aware, f"{library}, {precision}")
+
+
+def _run_graph(path: Path, libraries: tuple[Library, ...]) -> tuple[Run, bool, str]:
+    if "ncnn" in libraries:
+        try:
+            return run_by_ncnn(path)
+        except ValueError:
+            if "onnx" not in libraries:
+                raise
+    return run_by_onnx(path)
 
 
 def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
@@ -247,10 +274,10 @@ def find(weights: str | PathLike[str], backend: Backend = "auto") -> Path:
     ----------
     weights : {"auto", "low", "ordinary"} or path
         Weights that ship, of which there is a file for either backend, or a file.
-    backend : {"auto", "onnx", "tensorflow"}
+    backend : {"auto", "ncnn", "onnx", "tensorflow"}
         What runs the network: of weights that ship, as
-        `emdn.weights.backends.choose_backend` says. ONNX Runtime runs files that end in
-        ``.onnx``, TensorFlow those of Keras.
+        `emdn.weights.backends.choose_backend` says. ONNX Runtime and ncnn run files that
+        end in ``.onnx``, TensorFlow those of Keras.
 
     Raises
     ------
@@ -259,19 +286,19 @@ def find(weights: str | PathLike[str], backend: Backend = "auto") -> Path:
     ValueError
         If the file is none for the backend.
     ModuleNotFoundError
-        If TensorFlow is wanted and not installed.
+        If TensorFlow or ncnn is wanted and not installed.
     """
     chosen = choose_backend(backend)
     if weights in NAMES:
-        return WEIGHTS / f"{weights}.{'onnx' if chosen == 'onnx' else 'keras'}"
+        return WEIGHTS / f"{weights}.{'keras' if chosen == 'tensorflow' else 'onnx'}"
     path = Path(weights).absolute()
     if not path.is_file():
         raise FileNotFoundError(
             f"{weights}: does not exist; name a file saved by model.save, "
             f"or one of {', '.join(NAMES)}"
         )
-    if backend != "auto" and _is_onnx(path) != (backend == "onnx"):
-        suffix = ".onnx" if backend == "onnx" else ".keras"
+    if backend != "auto" and _is_onnx(path) == (backend == "tensorflow"):
+        suffix = ".keras" if backend == "tensorflow" else ".onnx"
         raise ValueError(f"{weights}: backend {backend} runs files that end in {suffix}")
     return path
 

@@ -25,7 +25,12 @@ from emdn.weights import (
     read_model,
     shipped_hashes,
 )
-from emdn.weights.backends import choose_backend, choose_precision, threads
+from emdn.weights.backends import (
+    choose_backend,
+    choose_precision,
+    is_installed,
+    threads,
+)
 
 SHAPES = [(1, 16, 16), (2, 96, 160), (3, 64, 48)]
 
@@ -61,13 +66,13 @@ def test_the_hashes_are_of_the_graphs_too():
 # Which library.
 
 
-def drawn(loaded=False, driver=False, installed=True):
+def drawn(loaded=False, driver=False, installed=("tensorflow",)):
     """Return what "auto" is in a process of its own, which pretends."""
     code = [
         "import sys",
         "import emdn.weights.backends as backends",
         f"backends.has_gpu_driver = lambda: {driver}",
-        f"backends.is_installed = lambda module: {installed}",
+        f"backends.is_installed = lambda module: module in {installed}",
         f"sys.modules['tensorflow'] = sys if {loaded} else None",
         "print(backends.choose_backend())",
     ]
@@ -80,7 +85,23 @@ def test_tensorflow_is_taken_for_a_graphics_card_or_where_it_is_loaded():
     assert drawn() == "onnx"
     assert drawn(loaded=True) == "tensorflow"
     assert drawn(driver=True) == "tensorflow"
-    assert drawn(driver=True, installed=False) == "onnx"
+    assert drawn(driver=True, installed=()) == "onnx"
+
+
+def test_ncnn_is_taken_where_it_is_installed_and_tensorflow_is_not_wanted():
+    assert drawn(installed=("ncnn",)) == "ncnn"
+    assert drawn(installed=("ncnn", "tensorflow")) == "ncnn"
+    assert drawn(driver=True, installed=("ncnn",)) == "ncnn"
+    assert drawn(driver=True, installed=("ncnn", "tensorflow")) == "tensorflow"
+    assert drawn(loaded=True, installed=("ncnn", "tensorflow")) == "tensorflow"
+
+
+def test_a_folder_of_the_name_of_a_package_is_none(tmp_path, monkeypatch):
+    """As of a clone of its repository, beside a notebook."""
+    (tmp_path / "no_such_package").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_installed("numpy")
+    assert not is_installed("no_such_package")
 
 
 def test_what_a_caller_asks_for_is_taken():
@@ -88,7 +109,7 @@ def test_what_a_caller_asks_for_is_taken():
         "onnx",
         "tensorflow",
     ]
-    with pytest.raises(ValueError, match="backend must be one of auto, onnx, tensorflow"):
+    with pytest.raises(ValueError, match="backend must be one of auto, ncnn, onnx, t"):
         choose_backend("torch")
 
 
