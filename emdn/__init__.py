@@ -43,9 +43,9 @@ The rooms, a small core and eight wings, which import along the flow and never b
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
-    trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation,
-                   demo
+    trust/         what can be said without a truth: sound, thinning, risk,
+                   resolution, consistency, uncertainty, dose, page, report,
+                   adaptation, demo
     bridges/       networks in the forms that other programs read: bioimageio
 
 >>> from emdn import Denoiser

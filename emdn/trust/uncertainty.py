@@ -11,11 +11,12 @@ image says, which needs no truth either.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from emdn.detector import Detector
 from emdn.trust.risk import Denoise, Response, Risk, estimated_risk, respond
+from emdn.trust.sound import Sound
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,8 @@ class Uncertainty(NamedTuple):
     denoised : (H, W) float64 array
         The denoised image.
     deviation : (H, W) float64 array
-        Standard deviation of the error of each pixel, in units of the image.
+        Standard deviation of the error of each pixel, in units of the image; NaN where
+        there is no image.
     risk : Risk
         The mean squared error, as the counts tell it.
     response : Response
@@ -49,10 +51,11 @@ class Uncertainty(NamedTuple):
 
 def estimated_uncertainty(
     denoise: Denoise,
-    image: NDArray,
+    image: ArrayLike | Sound,
     detector: Detector,
     rng: np.random.Generator,
     *,
+    mask: ArrayLike | None = None,
     probes: int = PROBES,
 ) -> Uncertainty:
     """Denoise an image and tell how far off each pixel may be.
@@ -61,12 +64,15 @@ def estimated_uncertainty(
     ----------
     denoise : callable
         Takes an (H, W) image and its detector, and returns the denoised image.
-    image : (H, W) array
-        The noisy image; finite.
+    image : (H, W) array or Sound
+        The noisy image. The denoiser sees it with neighbours in place of what is masked,
+        not finite or a bar, see `Sound`.
     detector : Detector
         What an electron does to a pixel, told or measured.
     rng : numpy.random.Generator
         Source of randomness.
+    mask : (H, W) array of bool, optional
+        True where a pixel is not to be believed.
     probes : int
         Times that a few electrons are taken away; each takes as long as the denoising.
 
@@ -75,16 +81,24 @@ def estimated_uncertainty(
     B. Efron, "Tweedie's formula and selection bias", Journal of the American Statistical
     Association 106 (2011), 1602-1614.
     """
-    response = respond(denoise, image, detector, rng, probes=probes)
-    risk = estimated_risk(image, response)
+    sound = Sound.of(image, mask)
+    response = respond(denoise, sound, detector, rng, probes=probes)
+    risk = estimated_risk(sound, response)
     return Uncertainty(response.denoised, _deviation(response, risk), risk, response)
 
 
 def _deviation(response: Response, risk: Risk) -> Floats:
     """Return the standard deviation of the error of each pixel."""
-    kept = gaussian_filter(response.kept, REACH)
+    judged = response.judged
+    kept, share = (
+        gaussian_filter(np.where(judged, each, 0.0), REACH)[judged]
+        for each in (response.kept, 1.0)
+    )
+    kept /= share
     kept = np.maximum(kept, LEAST * max(float(kept.mean()), 0.0))
-    return np.sqrt(kept * (_level(risk) / max(float(kept.mean()), 1e-300)))
+    deviation = np.full(judged.shape, np.nan)
+    deviation[judged] = np.sqrt(kept * (_level(risk) / max(float(kept.mean()), 1e-300)))
+    return deviation
 
 
 def _level(risk: Risk) -> float:

@@ -133,7 +133,7 @@ def test_the_error_before_is_that_of_the_counts_learnt_on(untrained):
 
 def test_masked_pixels_neither_teach_nor_judge(learner):
     """What lies under a mask may be anything."""
-    noisy = counts(weave(64))
+    noisy = counts(weave(80))
     hidden = np.zeros(noisy.shape, bool)
     hidden[:, :8] = True
     spoilt = np.where(hidden, 10_000, noisy)
