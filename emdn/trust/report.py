@@ -13,7 +13,13 @@ from emdn.scaling import Scaling
 from emdn.trust.consistency import Consistency, consistency
 from emdn.trust.page import page
 from emdn.trust.resolution import Resolution, exposure_resolution
-from emdn.trust.risk import Denoise, Risk, Whiteness, residual_whiteness
+from emdn.trust.risk import (
+    Denoise,
+    Risk,
+    Whiteness,
+    noise_error_of,
+    residual_whiteness,
+)
 from emdn.trust.sound import Sound
 from emdn.trust.thinning import Thinned, thin
 from emdn.trust.uncertainty import Uncertainty, estimated_uncertainty
@@ -24,6 +30,7 @@ UNLIKELY = 0.01  # chance, below which it is not believed
 FAINT = 2.0  # deviations of the error, below which contrast is no structure
 USUAL = 5.0  # times the rate of false alarms, as of detail at an edge
 UNUSUAL = 1.5  # times what is usual, from which an error is named
+KNOWN = 0.1  # relative standard error, up to which an error counts as known
 UNSURE = 0.3  # relative standard error, from which a gain counts as not measured
 SHARED = 0.1  # correlation of neighbours, from which it is named
 
@@ -173,7 +180,9 @@ def assess(
     rng = np.random.default_rng(seed)
     uncertainty = resolution = None
     if denoised is None:
-        uncertainty = estimated_uncertainty(denoise, sound, detector, rng)
+        uncertainty = estimated_uncertainty(
+            denoise, sound, detector, rng, noise_error=noise_error_of(estimate)
+        )
         found = uncertainty.denoised
         halves = thin(sound.image, detector, 0.5, rng)
         parts = [denoise(*each) for each in zip(halves[:2], halves.detectors, strict=True)]
@@ -272,7 +281,14 @@ def _usual(risk: Risk) -> Finding:
         times = risk.mse / risk.expected
         text = f"The error is {times:.1f} times that of specimens the network knows: "
         return Finding("care", f"{text}fine detail may be lost.")
-    return Finding("good", "The error is as usual for specimens that the network knows.")
+    text = "The error is as usual for specimens that the network knows."
+    if risk.error > KNOWN * risk.mse:
+        found, doubt = (max(each, 0) / risk.noise for each in (risk.mse, risk.error))
+        text += (
+            f" Its square is {found:.1%} of the noise's variance, which is known to "
+            f"+- {doubt:.1%} only."
+        )
+    return Finding("good", text)
 
 
 # ----------------------------------------------------------------------------- the page

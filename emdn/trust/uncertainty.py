@@ -22,9 +22,10 @@ Floats = NDArray[np.float64]
 
 PROBES = 4  # times that a few electrons are taken away
 # Settings that studies/trust/uncertainty.py chose on the training and validation splits.
-REACH = 4.0  # pixels, standard deviation of the Gaussian over which probes are averaged
-LEAST = 0.1  # share of its mean, below which the variance of no pixel is taken to be
+REACH = 3.0  # pixels, standard deviation of the Gaussian over which probes are averaged
+OWN = 0.75  # share of a pixel's variance that its surroundings say, and not the whole image
 SPECIMENS = 0.15  # relative deviation of the risk from what the noise kept says
+SURE = 2.0  # standard errors, by which a risk below 0 says that the noise was misread
 
 
 class Uncertainty(NamedTuple):
@@ -56,6 +57,7 @@ def estimated_uncertainty(
     rng: np.random.Generator,
     *,
     mask: ArrayLike | None = None,
+    noise_error: float = 0.0,
     probes: int = PROBES,
 ) -> Uncertainty:
     """Denoise an image and tell how far off each pixel may be.
@@ -73,6 +75,9 @@ def estimated_uncertainty(
         Source of randomness.
     mask : (H, W) array of bool, optional
         True where a pixel is not to be believed.
+    noise_error : float
+        Relative standard error of the variance of the noise, where the detector was
+        measured, from `emdn.trust.risk.noise_error_of`. The map is widened by as much.
     probes : int
         Times that a few electrons are taken away; each takes as long as the denoising.
 
@@ -83,8 +88,9 @@ def estimated_uncertainty(
     """
     sound = Sound.of(image, mask)
     response = respond(denoise, sound, detector, rng, probes=probes)
-    risk = estimated_risk(sound, response)
-    return Uncertainty(response.denoised, _deviation(response, risk), risk, response)
+    risk = estimated_risk(sound, response, noise_error)
+    deviation = (1 + noise_error) * _deviation(response, risk)
+    return Uncertainty(response.denoised, deviation, risk, response)
 
 
 def _deviation(response: Response, risk: Risk) -> Floats:
@@ -94,10 +100,11 @@ def _deviation(response: Response, risk: Risk) -> Floats:
         gaussian_filter(np.where(judged, each, 0.0), REACH)[judged]
         for each in (response.kept, 1.0)
     )
-    kept /= share
-    kept = np.maximum(kept, LEAST * max(float(kept.mean()), 0.0))
+    kept = np.maximum(kept / share, 0.0)
+    mean = float(kept.mean())
+    relative = kept / mean if mean > 0 else np.ones_like(kept)
     deviation = np.full(judged.shape, np.nan)
-    deviation[judged] = np.sqrt(kept * (_level(risk) / max(float(kept.mean()), 1e-300)))
+    deviation[judged] = np.sqrt((OWN * relative + 1 - OWN) * _level(risk))
     return deviation
 
 
@@ -108,8 +115,10 @@ def _level(risk: Risk) -> float:
     """
     if risk.expected <= 0:
         return max(risk.mse, 0.0)
+    if risk.mse < -SURE * risk.error:
+        return risk.expected
     says = np.array([risk.expected, risk.mse])
     weights = (
         np.array([SPECIMENS * risk.expected, max(risk.error, 1e-9 * risk.noise)]) ** -2
     )
-    return max(float(weights @ says / weights.sum()), risk.mse - 2 * risk.error, 0.0)
+    return max(float(weights @ says / weights.sum()), risk.mse - SURE * risk.error, 0.0)
