@@ -143,6 +143,15 @@ def test_masked_pixels_neither_teach_nor_judge(learner):
     assert (one.before, one.after) == (other.before, other.after)
 
 
+def test_an_information_bar_neither_teaches_nor_judges(untrained):
+    """Letters are the richest structure there is."""
+    field = counts(np.full((128, 128), 0.5))
+    bar = np.zeros((32, 128), int)
+    bar[8:20, 10:90:6] = bar[8:20, 11:90:6] = 255
+    adaptation = Denoiser(untrained, clip=False).adapt(np.vstack([field, bar]), gain=1.0)
+    assert adaptation.before == pytest.approx(field.mean() / LEARNING_SHARE, rel=0.05)
+
+
 CAMERA = 0.5 + np.random.default_rng(0).normal(50.0, 7.0, (64, 64))
 REFUSED = {
     "readout": (counts(weave(64)), Detector(1.0, readout=2.0), "no pure shot noise"),
