@@ -81,6 +81,14 @@ def estimated_uncertainty(
     probes : int
         Times that a few electrons are taken away; each takes as long as the denoising.
 
+    Notes
+    -----
+    On 64 exposures of the test split by four detectors, which were measured in each image,
+    one deviation covers 60 to 76 % of the errors in 56, and 1.96 cover 92 to 98 % in 57.
+    In most of the others the noise was misread, as of a scintillator at hundreds of
+    electrons: of the 42 whose noise was read within a tenth they are 40 and 41
+    (studies/results/trust_uncertainty.csv).
+
     References
     ----------
     B. Efron, "Tweedie's formula and selection bias", Journal of the American Statistical
