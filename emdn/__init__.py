@@ -32,6 +32,7 @@ The rooms, a small core and eight wings, which import along the flow and never b
     console        progress bars, and a quiet TensorFlow
     cluster        the same call on one machine or on many
     large          images and stacks that do not fit in memory, in pieces
+    provenance     where a result comes from, and whether it is the one that is wanted
     batch          many files, one after the other: what is written where
     cli            the command line
     specimens/     micrographs by formula, and real ones: fields, micrographs, scenes,
@@ -44,9 +45,9 @@ The rooms, a small core and eight wings, which import along the flow and never b
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,
                    tables, error_maps, plots, figures
-    trust/         what can be said without a truth: thinning, risk, resolution,
-                   consistency, uncertainty, dose, page, report, adaptation,
-                   demo
+    trust/         what can be said without a truth: sound, thinning, risk,
+                   resolution, consistency, uncertainty, dose, page, report,
+                   adaptation, demo
     bridges/       networks in the forms that other programs read: bioimageio
 
 >>> from emdn import Denoiser

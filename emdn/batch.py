@@ -23,10 +23,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn import __version__
 from emdn.cluster import Compute
 from emdn.denoiser import Denoiser, Told
-from emdn.files import sha256
 from emdn.io import (
     FOLDERS,
     READABLE,
@@ -40,9 +38,9 @@ from emdn.io import (
     open_micrograph,
     write_frames,
 )
-from emdn.io.metadata import Fact
 from emdn.io.source import refuse_if
 from emdn.large import LARGE, Found, denoise_image, denoise_in_pieces, is_large
+from emdn.provenance import DENOISED_BY, differences, provenance, twins
 
 Format = Literal["tif", "mrc", "npy", "zarr", "png"]
 """Formats to write, as suffixes without their dot."""
@@ -51,10 +49,6 @@ PixelType = Literal["float32", "same"]
 """Types of the pixels to write, float32 or that of the input."""
 
 MOST_FRAMES = 4  # of a stack, which a network is adapted to
-
-
-DENOISED_BY = "denoised by"
-"""Name of the fact by which a result says that it is one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,8 @@ class Batch:
     overwrite : bool
         Replace results that exist.
     skip : bool
-        Leave results that exist, and go on with the next.
+        Leave results that exist, and go on with the next. Those that were made otherwise
+        are left too, and `Done.differs` says so.
     gain, offset, readout : float, optional
         What is known of the detector, as in `Denoiser.denoise`; the rest is measured in
         each image.
@@ -144,6 +139,9 @@ class Done:
         What the user should know: warnings, and how many pixels were clipped.
     skipped : bool
         Whether the file was there already and was left as it is.
+    differs : list of str
+        In which way a file that was left is another than is wanted, as its provenance says:
+        of other weights, options or detector, or of another input.
     measured : str, optional
         What was measured of the detector, in words; of a stack, in its first image.
     adapted : str, optional
@@ -153,6 +151,7 @@ class Done:
     target: Path
     notes: list[str] = field(default_factory=list)
     skipped: bool = False
+    differs: list[str] = field(default_factory=list)
     measured: str | None = None
     adapted: str | None = None
 
@@ -298,7 +297,8 @@ def denoise_file(
     """
     for source, target, notes in _wanted(job, batch):
         if batch.skip and not batch.overwrite and target.exists():
-            yield Done(target, skipped=True)
+            differs = _differences(target, job, noise_remover, batch)
+            yield Done(target, skipped=True, differs=differs)
             continue
         _make_folder(target)
         dtype = np.dtype(np.float32) if batch.dtype == "float32" else source.dtype
@@ -369,36 +369,44 @@ def _about(
 ) -> Metadata:
     """Return what to write beside the pixels: what the input told, and what was done."""
     done.measured = found.measured
-    provenance = _provenance(job.source, noise_remover, batch, done)
-    # First, since an MRC holds what fits; it replaces that of an earlier denoising.
-    other = provenance | dict(source.metadata.other) | provenance
-    return replace(source.metadata, other=other)
-
-
-def _provenance(
-    source: Path, noise_remover: Denoiser, batch: Batch, done: Done
-) -> dict[str, Fact]:
-    """Return where a result comes from: what its file should tell in a year."""
-    told = {name: getattr(batch, name) for name in ("gain", "offset", "readout")}
-    known = ", ".join(
-        f"{name} {value:g}" for name, value in told.items() if value is not None
+    facts = provenance(
+        job.source,
+        noise_remover,
+        _told(batch),
+        _options(batch),
+        measured=done.measured,
+        adapted=done.adapted,
     )
-    measured = f"measured: {done.measured}" if done.measured else "not measured"
-    detector = f"told: {known}" if known else measured
-    names = ("tile_size", "overlap", "clip", "quality")
-    facts: dict[str, Fact] = {DENOISED_BY: f"emdn {__version__}"}
-    if isinstance(weights := noise_remover.weights, Path):
-        facts |= {"weights": weights.name, "weights sha256": sha256(weights)}
-    facts["backend"] = noise_remover.network.backend
-    if done.adapted:
-        facts["adapted"] = done.adapted
-    facts |= {
-        "detector of the input": detector,
-        "options": ", ".join(f"{name} {getattr(noise_remover, name)}" for name in names),
-    }
-    if source.is_file():
-        facts["input sha256"] = sha256(source)
-    return facts
+    # First, since an MRC holds what fits; it replaces that of an earlier denoising.
+    return replace(source.metadata, other=facts | dict(source.metadata.other) | facts)
+
+
+def _options(batch: Batch) -> dict[str, Any]:
+    """Return what else decides the pixels of a result."""
+    which = {} if batch.image is None else {"image": batch.image}
+    return {"dtype": batch.dtype} | which
+
+
+def _differences(
+    target: Path, job: Job, noise_remover: Denoiser, batch: Batch
+) -> list[str]:
+    """Return in which way a result that exists is another than is wanted."""
+    if target.suffix.lower() == ".npy":  # which has no place for facts
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = open_micrograph(target).metadata.other
+    except (ValueError, OSError):
+        return ["damaged"]
+    wanted = provenance(
+        job.source,
+        noise_remover,
+        _told(batch),
+        _options(batch),
+        adapted="asked for" if batch.adapt else None,
+    )
+    return differences(found, wanted, twins(noise_remover))
 
 
 def _adapted(source: Source, noise_remover: Denoiser, batch: Batch, done: Done) -> Denoiser:

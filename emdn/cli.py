@@ -184,7 +184,8 @@ def denoise(
     """Denoise micrographs: TIFF, MRC, DM3, DM4, SER, EMD, HDF5, Zarr, PNG, NPY and more.
 
     Of several inputs, those whose results are there already are skipped: a batch that was
-    interrupted goes on. So does a file of more than 8192 x 8192 pixels, which is denoised
+    interrupted goes on. Results of other weights, options or inputs are left as they are,
+    and count as failures. So does a file of more than 8192 x 8192 pixels, which is denoised
     piece by piece in little memory; its pieces wait in a hidden folder beside the result.
     """
     signal.signal(signal.SIGTERM, _leave)  # so that nothing half-written stays behind
@@ -216,6 +217,7 @@ def denoise(
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
     failures = skipped = 0
+    others: list[list[str]] = []
     cluster = _extra("cluster") if scheduler else nullcontext()
     try:
         with cluster, computing(scheduler) as compute:
@@ -228,14 +230,20 @@ def denoise(
                     failures += 1
                 else:
                     _tell(job, outcome)
-                    skipped += outcome.skipped
+                    skipped += outcome.skipped and not outcome.differs
+                    others += [outcome.differs] if outcome.differs else []
     except ValueError as error:  # no scheduler answers
         _fail(error)
     if skipped:
         text = f"{skipped} of {len(jobs)} results are there already"
         _say(f"{text}; --overwrite replaces them.", "yellow")
+    if others:
+        how = ", ".join(dict.fromkeys(words for each in others for words in each))
+        text = f"{len(others)} of {len(jobs)} results were made otherwise ({how})"
+        _say(f"{text}, and left; --overwrite makes them anew.", "red")
     if failures:
         _say(f"{failures} of {len(jobs)} files failed.", "red")
+    if failures or others:
         raise typer.Exit(1)
 
 

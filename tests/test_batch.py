@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from emdn.batch import Batch, Job, denoise_file, plan
 from emdn.denoiser import Denoiser
 from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
 from emdn.io.write import convert
+from emdn.provenance import differences, twins
+from emdn.weights import shipped_hashes
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +89,74 @@ def test_what_is_done_already_is_skipped_and_kept_to_the_bit(tmp_path, noise_rem
     before = job.target.read_bytes()
     (again,) = denoise_file(job, noise_remover, Batch(skip=True, gain=50.0))
     assert (first.skipped, again.skipped) == (False, True)
+    assert again.differs == ["another detector"]
     assert job.target.read_bytes() == before
     (anew,) = denoise_file(job, noise_remover, Batch(skip=True, overwrite=True, gain=50.0))
     assert not anew.skipped
     assert job.target.read_bytes() != before
     with pytest.raises(MicrographError, match="exists already"):
         list(denoise_file(job, noise_remover))
+
+
+OTHERWISE = {
+    "other weights": (Denoiser("low"), Batch()),
+    "other options": (Denoiser(clip=False), Batch()),
+    "other pixels": (Denoiser(), Batch(dtype="same")),
+    "another image": (Denoiser(), Batch(image=0)),
+    "a detector told": (Denoiser(), Batch(gain=1.0)),
+    "adapted": (Denoiser(), Batch(adapt=True)),
+}
+
+
+@pytest.mark.parametrize("suffix", ["tif", "mrc", "png"])
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_a_result_made_otherwise_is_left_and_named(tmp_path, noise_remover, how, suffix):
+    np.save(tmp_path / "a.npy", counts())
+    job = Job(tmp_path / "a.npy", tmp_path / f"b.{suffix}")
+    (_,) = denoise_file(job, noise_remover)
+    before = job.target.read_bytes()
+    other, batch = OTHERWISE[how]
+    for remover, wanted, differ in (
+        (noise_remover, Batch(), False),
+        (Denoiser(batch_size=1, progress=False), Batch(), False),  # changes no pixel
+        (other, batch, True),
+    ):
+        (left,) = denoise_file(job, remover, replace(wanted, skip=True))
+        assert left.skipped
+        assert bool(left.differs) == differ
+    assert job.target.read_bytes() == before
+
+
+def test_a_result_of_an_input_that_has_changed_is_named(tmp_path, noise_remover):
+    np.save(tmp_path / "a.npy", counts())
+    job = Job(tmp_path / "a.npy", tmp_path / "b.tif")
+    (_,) = denoise_file(job, noise_remover)
+    np.save(tmp_path / "a.npy", counts(seed=1))
+    (left,) = denoise_file(job, noise_remover, Batch(skip=True))
+    assert left.differs == ["another input"]
+
+
+def test_files_that_are_no_result_are_named(tmp_path, noise_remover):
+    np.save(tmp_path / "a.npy", counts())
+    write_micrograph(tmp_path / "foreign.tif", counts())
+    (tmp_path / "damaged.tif").write_bytes(b"no TIFF")
+    for name, words in (("foreign", "nothing that emdn wrote"), ("damaged", "damaged")):
+        job = Job(tmp_path / "a.npy", tmp_path / f"{name}.tif")
+        (left,) = denoise_file(job, noise_remover, Batch(skip=True))
+        assert left.differs == [words]
+
+
+def test_shipped_weights_are_the_same_for_either_backend():
+    facts = [
+        {"denoised by": "emdn", "weights": name, "weights sha256": digest}
+        for suffix in (".keras", ".onnx")
+        for name, digest in shipped_hashes(suffix).items()
+        if name.startswith("auto")
+    ]
+    alike = twins(Denoiser("auto"))
+    assert differences(*facts, alike) == []
+    mine = facts[0] | {"weights sha256": "0" * 64}
+    assert differences(facts[1], mine, alike) == ["other weights"]
 
 
 @pytest.mark.parametrize("suffix", ["tif", "mrc", "png"])

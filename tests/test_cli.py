@@ -62,6 +62,24 @@ def test_folders_and_stacks_are_denoised_into_a_folder(tmp_path, rng):
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+def test_a_batch_takes_no_result_of_other_options_for_done(noisy, tmp_path):
+    second = noisy.with_name("second.tif")
+    second.write_bytes(noisy.read_bytes())
+    command = ("denoise", noisy, second, "-o", tmp_path / "out")
+    assert run(*command).exit_code == 0
+    again = run(*command)
+    assert again.exit_code == 0
+    assert "2 of 2 results are there already" in again.stderr
+    (tmp_path / "out" / "second.tif").unlink()
+    other = run(*command, "--weights", "low")
+    assert other.exit_code == 1
+    (line,) = other.stderr.splitlines()
+    text = "1 of 2 results were made otherwise (other weights), and left; --overwrite"
+    assert line.startswith(text)
+    assert run(*command, "--weights", "low", "--overwrite").exit_code == 0
+    assert run(*command, "--weights", "low").exit_code == 0
+
+
 def test_a_bad_file_is_named_and_the_others_are_done(noisy, tmp_path):
     bad = tmp_path / "bad.tif"
     bad.write_bytes(b"not a TIFF")

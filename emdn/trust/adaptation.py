@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from emdn.anscombe import anscombe
 from emdn.detector import Detector
 from emdn.files import sha256, written_whole
+from emdn.trust.sound import Sound
 from emdn.weights import Network, compile_network, read_model, trained_file
 from emdn.weights.backends import require_training
 
@@ -179,16 +180,21 @@ def adapt(
     try:
         if not network.gain_aware:
             raise Unfit("a blind network knows no counts; use a gain-aware one")
-        counts, sound = _of_counts(exposures)
+        counts, sounds = _of_counts(exposures)
     except Unfit as error:
         return Adaptation(before, False, f"not adapted: {error}")
     learning = [_thin(image, LEARNING_SHARE, rng) for image in counts]
     origin = trained_file(network.path)
     model = read_model(origin)
-    fit(model, richest(learning, CROP, MOST_CROPS), rng)
+    areas = [image[at.window] for image, at in zip(learning, sounds, strict=True)]
+    fit(model, richest(areas, CROP, MOST_CROPS), rng)
     after = using(compile_network(origin, model))
     verdict = _judge(
-        counts, learning, sound, lambda x: denoise(before, x), lambda x: denoise(after, x)
+        counts,
+        learning,
+        [each.judged for each in sounds],
+        lambda x: denoise(before, x),
+        lambda x: denoise(after, x),
     )
     seconds = time.perf_counter() - begun
     scores = verdict._asdict()
@@ -305,7 +311,7 @@ class _Verdict(NamedTuple):
 def _judge(
     counts: list[Image],
     learning: list[Image],
-    sound: list[NDArray[np.bool_]],
+    judged: list[NDArray[np.bool_]],
     before: Callable[[Image], Image],
     after: Callable[[Image], Image],
 ) -> _Verdict:
@@ -323,7 +329,7 @@ def _judge(
     chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_WINDOWS)).round()
     pixels, sums = 0, np.zeros(3)
     for number, window in (places[int(at)] for at in chosen):
-        use, seen = sound[number][window], learning[number][window]
+        use, seen = judged[number][window], learning[number][window]
         held = (counts[number][window] - seen)[use].astype(np.float64)
         old, new = (ratio * f(seen)[use].astype(np.float64) for f in (before, after))
         pixels += held.size
@@ -337,11 +343,12 @@ def _judge(
     return _Verdict(*(float(each) for each in (*sums[:2] / unit, np.sqrt(sums[2]) / unit)))
 
 
-def _of_counts(
-    exposures: Iterable[Exposure],
-) -> tuple[list[Image], list[NDArray[np.bool_]]]:
-    """Return images as whole counts, and their sound pixels, or say why that is wrong."""
-    counts, sound = [], []
+def _of_counts(exposures: Iterable[Exposure]) -> tuple[list[Image], list[Sound]]:
+    """Return images as whole counts, and where they are sound, or say why not.
+
+    Neighbours stand in for bars and margins too, from which nothing is to be learnt.
+    """
+    counts, sounds = [], []
     for image, unsound, detector in exposures:
         if detector is None:
             raise Unfit("the image shows no noise")
@@ -354,16 +361,18 @@ def _of_counts(
                     else "neighbours share it"
                 )
             )
-        electrons = (image.astype(np.float64) - detector.offset) / detector.gain
+        sound = Sound.of(image, unsound)
+        electrons = (sound.image - detector.offset) / detector.gain
         whole = np.rint(electrons)
         if whole.min() < 0 or np.abs(electrons - whole).max() > ROUNDING:
             raise Unfit("the grey levels are no whole counts of electrons")
-        if min(image.shape) < SMALLEST:
-            shape = " x ".join(map(str, image.shape))
+        sides = sound.image[sound.window].shape
+        if min(sides) < SMALLEST:
+            shape = " x ".join(map(str, sides))
             raise Unfit(f"{shape} pixels are too few, the least are {SMALLEST} at a side")
         counts.append(whole.astype(np.float32))
-        sound.append(~unsound)
-    return counts, sound
+        sounds.append(sound)
+    return counts, sounds
 
 
 def _thin(counts: Image, share: float, rng: np.random.Generator) -> Image:

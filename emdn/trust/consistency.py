@@ -10,11 +10,12 @@ known, so that the map gives false alarms as often as it says.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
 from scipy.special import chdtrc
 
 from emdn.detector import Detector
+from emdn.trust.sound import Sound
 from emdn.trust.thinning import electrons
 from emdn.whitening import Whitening
 
@@ -34,23 +35,25 @@ class Consistency:
         Electrons in the cell around a pixel above those of the denoised image, in standard
         deviations: positive where the denoised image lacks some, negative where it has some
         of its own. Where it is the truth, values are normal, of mean 0 and deviation 1.
+        NaN where there is no image.
     chance : (H, W) float64 array
         Probability that a true image is no less plausible, over the window of 3 x 3 cells
-        around a pixel. At borders it is that of the nearest window that fits.
+        around a pixel. At borders it is that of the nearest window that fits. NaN where
+        there is no image, of which windows beside it do not count the pixels.
     """
 
     excess: Floats
     chance: Floats
 
     def alarms(self, rate: float = 0.01) -> float:
-        """Return the share of implausible pixels; of a truth it is the rate.
+        """Return the share of implausible pixels of the image; of a truth it is the rate.
 
         Parameters
         ----------
         rate : float
             Probability of a false alarm at a pixel.
         """
-        return float((self.chance < rate).mean())
+        return float((self.chance < rate).sum() / np.isfinite(self.chance).sum())
 
     def places(self, rate: float = 0.01) -> NDArray[np.bool_]:
         """Return the pixels that are wrong for sure.
@@ -60,23 +63,31 @@ class Consistency:
         rate : float
             Probability, at most, that a true image has any such pixel (Bonferroni).
         """
-        return self.chance < rate / self.chance.size
+        return self.chance < rate / np.isfinite(self.chance).sum()
 
 
 def consistency(
-    image: NDArray, denoised: NDArray, detector: Detector, side: int = SIDE
+    image: ArrayLike | Sound,
+    denoised: ArrayLike,
+    detector: Detector,
+    side: int = SIDE,
+    *,
+    mask: ArrayLike | None = None,
 ) -> Consistency:
     """Ask window by window whether an image is a plausible draw of a denoised one.
 
     Parameters
     ----------
     image, denoised : (H, W) array
-        The noisy image and what is taken for the truth, in the same units; finite.
+        The noisy image, which may be a Sound, and what is taken for the truth, in the same
+        units.
     detector : Detector
         What an electron does to a pixel, told or measured.
     side : int
         Pixels at a side of a cell. A window has three cells in each direction; wrong detail
         of its size is found best.
+    mask : (H, W) array of bool, optional
+        True where a pixel is not to be believed.
 
     Returns
     -------
@@ -112,25 +123,33 @@ def consistency(
     >>> bool(consistency(image, 5 + atom, Detector(1.0)).places().any())
     False
     """
-    noisy, truth = np.asarray(image, np.float64), np.asarray(denoised, np.float64)
-    if noisy.shape != truth.shape or min(noisy.shape) < 3 * side:
+    sound = Sound.of(image, mask)
+    noisy, truth, judged = sound.image, sound.beside(denoised), sound.judged
+    if min(noisy.shape) < 3 * side:
         raise ValueError(
-            f"image and denoised must have one shape of at least {3 * side} x {3 * side} "
-            f"pixels, got {noisy.shape} and {truth.shape}"
+            f"image must be at least {3 * side} x {3 * side} pixels, got {noisy.shape}"
         )
     if any(detector.correlation):
         whitening = Whitening.of(noisy, detector)
         noisy, truth = whitening.apply(noisy), whitening.apply(truth)
     counts, means = (
-        side**2 * uniform_filter(electrons(each, detector) + detector.readout**2, side)
+        _cells(judged * (electrons(each, detector) + detector.readout**2), side)
         for each in (noisy, truth)
     )
     excess = _deviations(np.maximum(counts, 0), np.maximum(means, 0))
-    squares = [
-        np.roll(excess**2, (side * y, side * x), (0, 1)) for y in CELLS for x in CELLS
-    ]
-    chance = np.asarray(chdtrc(len(squares), np.sum(squares, axis=0)))
-    return Consistency(_inner(excess, side // 2), _inner(chance, side + side // 2))
+    held = _cells(judged * 1.0, side) > 0.5  # pixels; such a cell can be judged
+    squares, cells = (
+        sum(np.roll(each, (side * y, side * x), (0, 1)) for y in CELLS for x in CELLS)
+        for each in (np.where(held, excess**2, 0.0), held.astype(float))
+    )
+    chance = np.asarray(chdtrc(np.maximum(cells, 1), squares))
+    maps = _inner(excess, side // 2), _inner(chance, side + side // 2)
+    return Consistency(*(np.where(judged, each, np.nan) for each in maps))
+
+
+def _cells(values: NDArray[np.floating], side: int) -> Floats:
+    """Return the sum in the cell around each pixel."""
+    return side**2 * uniform_filter(values, side)
 
 
 def _deviations(counts: Floats, means: Floats) -> Floats:

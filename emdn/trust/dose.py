@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from emdn.detector import Detector
 from emdn.metrics import ssim
 from emdn.scaling import Scaling
 from emdn.trust.resolution import WITH_TRUTH, ring_correlation
 from emdn.trust.risk import Denoise
+from emdn.trust.sound import Sound
 
 DOSES = (3.0, 10.0, 30.0, 100.0, 300.0)  # electrons a pixel in the mean
 
@@ -42,32 +43,39 @@ class Exposure(NamedTuple):
 
 
 def expose(
-    good: NDArray,
+    good: ArrayLike | Sound,
     denoise: Denoise,
     rng: np.random.Generator,
     doses: Sequence[float] = DOSES,
+    *,
+    mask: ArrayLike | None = None,
 ) -> list[Exposure]:
     """Expose a good image at several doses, and denoise what comes of it.
 
     Parameters
     ----------
-    good : (H, W) array
+    good : (H, W) array or Sound
         An image of the specimen with little noise. Its own noise is taken for structure, so
         a resolution that it does not reach itself is not promised. Its darkest level stands
-        for no electrons.
+        for no electrons. Its largest rectangle without bars, margins and masked areas is
+        exposed.
     denoise : callable
         Takes an (H, W) image and its detector, and returns the denoised image.
     rng : numpy.random.Generator
         Source of randomness.
     doses : sequence of float
         Electrons a pixel in the mean, above 0.
+    mask : (H, W) array of bool, optional
+        True where a pixel is not to be believed.
 
     Raises
     ------
     ValueError
         If the good image is constant, or a dose is not positive.
     """
-    clean = np.maximum(Scaling.fit(np.asarray(good, np.float64)).apply(good), 0.0)
+    sound = Sound.of(good, mask)
+    shown = sound.image[sound.window]
+    clean = np.maximum(Scaling.fit(shown).apply(shown), 0.0)
     if not clean.std() > 0:
         raise ValueError("the image must not be constant")
     if not all(0 < dose < np.inf for dose in doses):

@@ -77,6 +77,7 @@ def page(
         "good", "care" or "bad", and a sentence.
     pictures : mapping
         By its heading, an (H, W) image, the levels that are black and white, and a caption.
+        What is not finite is drawn black.
     curves : mapping
         By its name, frequencies in cycles per pixel and correlations; none, no drawing.
     threshold : float
@@ -105,9 +106,10 @@ def _figure(name: str, image: NDArray, levels: tuple[float, float], caption: str
     """Return a picture with its caption; large images are shown as means of areas."""
     factor = -(-max(image.shape) // LARGEST)
     rows, columns = (length // factor * factor for length in image.shape)
-    areas = image[:rows, :columns].reshape(rows // factor, factor, -1, factor)
-    small = areas.mean((1, 3), dtype=np.float64)
     low, high = levels
+    finite = np.where(np.isfinite(image), image, low)[:rows, :columns]
+    areas = finite.reshape(rows // factor, factor, -1, factor)
+    small = areas.mean((1, 3), dtype=np.float64)
     grey = np.clip((small - low) * (255 / ((high - low) or 1.0)), 0, 255).round()
     data = base64.b64encode(imagecodecs.png_encode(grey.astype(np.uint8))).decode()
     text = f"<b>{escape(name)}.</b> {escape(caption)}"

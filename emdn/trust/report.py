@@ -13,8 +13,15 @@ from emdn.scaling import Scaling
 from emdn.trust.consistency import Consistency, consistency
 from emdn.trust.page import page
 from emdn.trust.resolution import Resolution, exposure_resolution
-from emdn.trust.risk import Denoise, Whiteness, residual_whiteness
-from emdn.trust.thinning import thin
+from emdn.trust.risk import (
+    Denoise,
+    Risk,
+    Whiteness,
+    noise_error_of,
+    residual_whiteness,
+)
+from emdn.trust.sound import Sound
+from emdn.trust.thinning import Thinned, thin
 from emdn.trust.uncertainty import Uncertainty, estimated_uncertainty
 
 Floats = NDArray[np.float64]
@@ -23,6 +30,7 @@ UNLIKELY = 0.01  # chance, below which it is not believed
 FAINT = 2.0  # deviations of the error, below which contrast is no structure
 USUAL = 5.0  # times the rate of false alarms, as of detail at an edge
 UNUSUAL = 1.5  # times what is usual, from which an error is named
+KNOWN = 0.1  # relative standard error, up to which an error counts as known
 UNSURE = 0.3  # relative standard error, from which a gain counts as not measured
 SHARED = 0.1  # correlation of neighbours, from which it is named
 
@@ -49,7 +57,10 @@ class Assessment:
     Parameters
     ----------
     noisy, denoised : (H, W) array
-        The images, in the same units.
+        The images, in the same units. Where there is no image to judge, both are as it was
+        recorded.
+    sound : Sound
+        Which pixels are judged, and what stands in for the others.
     detector : Detector
         What an electron does to a pixel.
     estimate : Estimate or None
@@ -68,6 +79,7 @@ class Assessment:
 
     noisy: Floats
     denoised: Floats
+    sound: Sound
     detector: Detector
     estimate: Estimate | None
     whiteness: Whiteness
@@ -83,21 +95,22 @@ class Assessment:
             found.append(_agrees(self.consistency))
         else:
             found.append(_predicts(self.consistency))
-            found += [_empty(self.uncertainty), _usual(self.uncertainty)]
+            found += [_empty(self.uncertainty), _usual(self.uncertainty.risk)]
         order = {"bad": 0, "care": 1, "good": 2}
         return sorted((each for each in found if each), key=lambda each: order[each.level])
 
     @property
     def numbers(self) -> dict[str, Any]:
         """Values by their names, as JSON holds them; lengths in pixels."""
-        at = self.detector
+        at, judged = self.detector, self.sound.judged
         numbers: dict[str, Any] = {
             "gain": at.gain,
             "offset": at.offset,
             "readout_electrons": at.readout,
             "correlation": list(at.correlation),
             "detector_measured": self.estimate is not None,
-            "dose_electrons_per_pixel": at.dose(self.noisy),
+            "dose_electrons_per_pixel": at.dose(self.noisy[judged]),
+            "share_of_pixels_judged": float(judged.mean()),
             "removed_structure_chance": self.whiteness.chance,
             "inconsistent_share_at_1_percent": self.consistency.alarms(0.01),
             "inconsistent_pixels_for_sure": int(self.consistency.places().sum()),
@@ -113,7 +126,7 @@ class Assessment:
                 "mean_squared_error_usual": risk.expected,
                 "noise_variance": risk.noise,
                 "share_of_noise_kept": risk.kept,
-                "uncertainty_median": float(np.median(self.uncertainty.deviation)),
+                "uncertainty_median": float(np.nanmedian(self.uncertainty.deviation)),
             }
         if self.resolution is not None:
             pixels = {
@@ -128,6 +141,7 @@ def assess(
     image: ArrayLike,
     denoise: Denoise,
     *,
+    mask: ArrayLike | None = None,
     detector: Detector | None = None,
     denoised: ArrayLike | None = None,
     seed: int = 0,
@@ -137,9 +151,12 @@ def assess(
     Parameters
     ----------
     image : (H, W) array
-        The noisy image; finite.
+        The noisy image. Masked arrays keep their mask. Pixels that are not finite, hot or
+        dead, bars, margins and saturated areas decide nothing, see `Sound`.
     denoise : callable
         Takes an (H, W) image and its detector, and returns the denoised image.
+    mask : (H, W) array of bool, optional
+        True where a pixel is not to be believed.
     detector : Detector, optional
         What an electron does to a pixel; measured by default.
     denoised : (H, W) array, optional
@@ -153,8 +170,9 @@ def assess(
     ValueError
         If the image shows no noise and no detector is told, or is too small.
     """
-    noisy = np.asarray(image, np.float64)
-    estimate = measure(noisy) if detector is None else None
+    sound = Sound.of(image, mask)
+    noisy = np.asarray(np.ma.getdata(image), np.float64)
+    estimate = measure(noisy, mask=~sound.judged) if detector is None else None
     if estimate is not None:
         detector = estimate.detector
     if detector is None:
@@ -162,21 +180,29 @@ def assess(
     rng = np.random.default_rng(seed)
     uncertainty = resolution = None
     if denoised is None:
-        uncertainty = estimated_uncertainty(denoise, noisy, detector, rng)
+        uncertainty = estimated_uncertainty(
+            denoise, sound, detector, rng, noise_error=noise_error_of(estimate)
+        )
         found = uncertainty.denoised
-        halves = thin(noisy, detector, 0.5, rng)
-        first, second = map(denoise, halves[:2], halves.detectors)
-        resolution = exposure_resolution(halves, (first, second))
-        agreement = consistency(halves.second, first, halves.detectors[1])
+        halves = thin(sound.image, detector, 0.5, rng)
+        parts = [denoise(*each) for each in zip(halves[:2], halves.detectors, strict=True)]
+        images = [each[sound.window] for each in (*halves[:2], *parts)]
+        resolution = exposure_resolution(
+            Thinned(images[0], images[1], halves.detectors), images[2:]
+        )
+        agreement = consistency(
+            sound._replace(image=halves.second), parts[0], halves.detectors[1]
+        )
     else:
-        found = np.asarray(denoised, np.float64)
-        agreement = consistency(noisy, found, detector)
+        found = sound.beside(denoised)
+        agreement = consistency(sound, found, detector)
     return Assessment(
         noisy,
-        found,
+        np.where(sound.judged, found, noisy),
+        sound,
         detector,
         estimate,
-        residual_whiteness(noisy, found, detector),
+        residual_whiteness(sound, found, detector),
         agreement,
         uncertainty,
         resolution,
@@ -237,8 +263,9 @@ def _predicts(found: Consistency) -> Finding:
 
 def _empty(found: Uncertainty) -> Finding | None:
     """Say whether there is anything to see."""
-    contrast = float(found.denoised.std())
-    error = float(np.sqrt(np.mean(found.deviation**2)))
+    judged = np.isfinite(found.deviation)
+    contrast = float(found.denoised[judged].std())
+    error = float(np.sqrt(np.mean(found.deviation[judged] ** 2)))
     if contrast < FAINT * error:
         text = (
             "This field is empty, or its contrast is that of the error: do not interpret "
@@ -247,15 +274,21 @@ def _empty(found: Uncertainty) -> Finding | None:
     return None
 
 
-def _usual(found: Uncertainty) -> Finding:
+def _usual(risk: Risk) -> Finding:
     """Say whether the specimen is one of those that the network is good at."""
-    risk = found.risk
     excess = risk.mse - risk.expected
     if excess > 3 * risk.error and risk.mse > UNUSUAL * risk.expected:
         times = risk.mse / risk.expected
         text = f"The error is {times:.1f} times that of specimens the network knows: "
         return Finding("care", f"{text}fine detail may be lost.")
-    return Finding("good", "The error is as usual for specimens that the network knows.")
+    text = "The error is as usual for specimens that the network knows."
+    if risk.error > KNOWN * risk.mse:
+        found, doubt = (max(each, 0) / risk.noise for each in (risk.mse, risk.error))
+        text += (
+            f" Its square is {found:.1%} of the noise's variance, which is known to "
+            f"+- {doubt:.1%} only."
+        )
+    return Finding("good", text)
 
 
 # ----------------------------------------------------------------------------- the page
@@ -263,10 +296,10 @@ def _usual(found: Uncertainty) -> Finding:
 
 def as_page(found: Assessment, title: str, footer: str) -> str:
     """Return an assessment as one HTML page."""
-    levels = Scaling.fit(found.noisy)
+    levels = Scaling.fit(found.sound.image)
     ends = levels.offset, levels.offset + levels.span
     removed = found.noisy - found.denoised
-    noise = 3 * float(removed.std())
+    noise = 3 * float(removed[found.sound.judged].std())
     pictures: dict[str, tuple[NDArray, tuple[float, float], str]] = {
         "Before": (found.noisy, ends, "The image as it was recorded."),
         "After": (found.denoised, ends, "The denoised image, in the same grey levels."),
@@ -279,11 +312,12 @@ def as_page(found: Assessment, title: str, footer: str) -> str:
     }
     if found.uncertainty is not None:
         deviation = found.uncertainty.deviation
+        most = float(np.nanmax(deviation))
         caption = (
-            f"Standard deviation of the error, from 0 (black) to {deviation.max():.3g} "
-            "(white) in units of the image."
+            f"Standard deviation of the error, from 0 (black) to {most:.3g} (white) in "
+            "units of the image."
         )
-        pictures["Uncertainty"] = (deviation, (0.0, float(deviation.max())), caption)
+        pictures["Uncertainty"] = (deviation, (0.0, most), caption)
     curves = {}
     if found.resolution is not None:
         for name, each in (

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emdn.spectrum import as_image
 from emdn.trust.risk import HANN
+from emdn.trust.sound import filled, parted, sound_window
 from emdn.trust.thinning import Thinned
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,9 @@ def ring_correlation(
     Parameters
     ----------
     first, second : (H, W) array
-        At least 8 pixels high and wide. Their means and edges do not count.
+        At least 8 pixels high and wide. Their means and edges do not count. Of masked
+        arrays, and where pixels are not finite, the largest rectangle without such areas
+        is looked at.
     threshold : float
         1/7 between halves, 1/2 between an image and its truth.
 
@@ -124,13 +126,7 @@ def ring_correlation(
     >>> print(f"{curve.resolution(pixel_size=0.5):.1f} nm")
     2.4 nm
     """
-    one, other = (
-        _waves(name, each) for name, each in (("first", first), ("second", second))
-    )
-    if one.shape != other.shape:
-        raise ValueError(
-            f"images must have the same shape, got {one.shape} and {other.shape}"
-        )
+    one, other = _waves(first, second)
     rings = _Rings.of(one.shape)
     power = np.sqrt(rings.total(one, one) * rings.total(other, other))
     return rings.correlation(rings.total(one, other), power, threshold)
@@ -142,7 +138,8 @@ def exposure_resolution(halves: Thinned, denoised: Sequence[NDArray]) -> Resolut
     Parameters
     ----------
     halves : Thinned
-        The exposure, divided into two (H, W) images by a share of 1/2.
+        The exposure, divided into two (H, W) images by a share of 1/2. Where they are
+        masked, the largest rectangle without masked areas is looked at.
     denoised : sequence of 2 (H, W) arrays
         What a denoiser makes of each half by itself.
 
@@ -154,9 +151,7 @@ def exposure_resolution(halves: Thinned, denoised: Sequence[NDArray]) -> Resolut
     does, 22 are within a tenth, and the others claim too little
     (studies/results/trust_resolution.csv).
     """
-    claimed = ring_correlation(denoised[0], denoised[1])
-    one, other = (_waves("half", each) for each in (halves.first, halves.second))
-    found, too = (_waves("denoised", each) for each in denoised)
+    one, other, found, too = _waves(*halves[:2], *denoised)
     rings = _Rings.of(one.shape)
     truth = rings.total(one, other)
     common = (rings.total(found, other) + rings.total(too, one)) / 2
@@ -164,6 +159,7 @@ def exposure_resolution(halves: Thinned, denoised: Sequence[NDArray]) -> Resolut
     noise = np.sqrt(rings.total(one, one) * rings.total(other, other))
     sure = truth > SURE * rings.error * noise
     power = np.where(sure, np.sqrt(known * np.maximum(truth, 0)), np.inf)
+    claimed = rings.correlation(rings.total(found, too), known, HALF_SETS)
     return Resolution(claimed, rings.correlation(common, power, WITH_TRUTH))
 
 
@@ -196,10 +192,20 @@ class _Rings(NamedTuple):
         return Correlation(self.frequency, share, self.error, threshold)
 
 
-def _waves(name: str, image: ArrayLike) -> NDArray[np.complex128]:
-    """Return the Fourier transform of an image whose edges are faded out."""
-    array = as_image(name, image)
-    if min(array.shape) < 8:
-        raise ValueError(f"{name} must be at least 8 x 8 pixels, got {array.shape}")
-    window = np.outer(*(np.hanning(side + 1)[:-1] for side in array.shape))
-    return np.fft.fft2((array - array.mean()) * window)
+def _waves(*images: ArrayLike) -> list[NDArray[np.complex128]]:
+    """Return the Fourier transforms of images of the same pixels, with edges faded out."""
+    shapes = [np.shape(each) for each in images]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"images must have the same shape, got {' and '.join(map(str, shapes))}"
+        )
+    if len(shapes[0]) != 2:
+        raise ValueError(f"images must have shape (H, W), got {shapes[0]}")
+    parts = [parted(each) for each in images]
+    bad = np.any([each for _, each in parts], axis=0)
+    window = sound_window(bad)
+    arrays = [filled(pixels, bad)[window] for pixels, _ in parts]
+    if min(arrays[0].shape) < 8:
+        raise ValueError(f"images must be at least 8 x 8 pixels, got {arrays[0].shape}")
+    fade = np.outer(*(np.hanning(side + 1)[:-1] for side in arrays[0].shape))
+    return [np.fft.fft2((each - each.mean()) * fade) for each in arrays]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emdn.detector import Detector
+from emdn.trust.sound import filled, parted
 from emdn.whitening import Whitening
 
 Floats = NDArray[np.float64]
@@ -32,7 +33,8 @@ class Thinned(NamedTuple):
     Parameters
     ----------
     first, second : (H, W) or (N, H, W) array
-        Images in the units of the whole, with its gain and its offset.
+        Images in the units of the whole, with its gain and its offset. They are masked
+        arrays if some pixels of the whole are masked, NaN or infinite.
     detectors : (Detector, Detector)
         What an electron does to a pixel of the first and of the second. Each has its share
         of the variance of the readout noise.
@@ -44,7 +46,12 @@ class Thinned(NamedTuple):
 
 
 def thin(
-    image: ArrayLike, detector: Detector, share: float, rng: np.random.Generator
+    image: ArrayLike,
+    detector: Detector,
+    share: float,
+    rng: np.random.Generator,
+    *,
+    mask: ArrayLike | None = None,
 ) -> Thinned:
     """Divide an image into two of a shorter exposure each.
 
@@ -53,14 +60,17 @@ def thin(
     Parameters
     ----------
     image : (H, W) or (N, H, W) array
-        One micrograph, a stack, or the frames of a movie, of any real type; finite. Frames
-        are thinned each for itself, and so is their sum.
+        One micrograph, a stack, or the frames of a movie, of any real type. Frames are
+        thinned each for itself, and so is their sum. Masked arrays keep their mask.
     detector : Detector
         What an electron does to a pixel, told or measured.
     share : float
         Share of the dose that goes to the first image, between 0 and 1.
     rng : numpy.random.Generator
         Source of randomness; the same state gives the same images.
+    mask : (H, W) or (N, H, W) array of bool, optional
+        True where a pixel is not to be believed. Such pixels, and those that are not
+        finite, are masked in both images, whose numbers are those of the neighbours there.
 
     Returns
     -------
@@ -70,8 +80,8 @@ def thin(
     Raises
     ------
     ValueError
-        If the share is not between 0 and 1, the image not finite, or if it is darker than
-        the offset and the readout noise allow.
+        If the share is not between 0 and 1, no pixel is finite and not masked, or the image
+        is darker than the offset and the readout noise allow.
 
     Notes
     -----
@@ -92,9 +102,8 @@ def thin(
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share}")
-    whole = np.asarray(image)
-    if not np.isfinite(whole).all():
-        raise ValueError("image must be finite; fill NaN and infinite pixels, or cut them")
+    pixels, bad = parted(image, mask)
+    whole = filled(pixels, bad) if bad.any() else np.asarray(np.ma.getdata(image))
     if any(detector.correlation):
         parts = [
             _thin_shared(each, detector, share, rng)
@@ -104,9 +113,11 @@ def thin(
     else:
         first = _thin_white(whole, detector, share, rng)
     second = whole - first + detector.offset
-    kind = np.result_type(whole, np.float32)
-    detectors = (part_of(detector, share), part_of(detector, 1 - share))
-    return Thinned(first.astype(kind), second.astype(kind), detectors)
+    kind = np.result_type(np.ma.getdata(image), np.float32)
+    first, second = first.astype(kind), second.astype(kind)
+    if bad.any():
+        first, second = (np.ma.array(each, mask=bad) for each in (first, second))
+    return Thinned(first, second, (part_of(detector, share), part_of(detector, 1 - share)))
 
 
 def part_of(detector: Detector, share: float) -> Detector:

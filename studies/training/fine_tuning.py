@@ -106,7 +106,7 @@ def main() -> None:
     """Train and score what is wanted; write the table once all are scored."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="folder of the trainings")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=200, help="the recipes' 200")
     parser.add_argument("--only", choices=NETWORKS, help="one network of the three")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)

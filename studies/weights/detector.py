@@ -20,7 +20,7 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +55,12 @@ def specimens(side: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield "synthetic", kind((side, side), np.random.default_rng(SEED))
 
 
-def micrographs(corpus: Path, side: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def micrographs(
+    corpus: Path, side: int, splits: Collection[str] = ("train", "val")
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield the split and the middle of some micrographs, in [0, 1]."""
     with (corpus / "manifest.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "val")]
+        rows = [row for row in csv.DictReader(file) if row["split"] in splits]
     seen: Counter[str] = Counter()
     for row in rows:
         seen[row["source"]] += 1

@@ -133,7 +133,7 @@ def test_the_error_before_is_that_of_the_counts_learnt_on(untrained):
 
 def test_masked_pixels_neither_teach_nor_judge(learner):
     """What lies under a mask may be anything."""
-    noisy = counts(weave(64))
+    noisy = counts(weave(80))
     hidden = np.zeros(noisy.shape, bool)
     hidden[:, :8] = True
     spoilt = np.where(hidden, 10_000, noisy)
@@ -141,6 +141,15 @@ def test_masked_pixels_neither_teach_nor_judge(learner):
         Denoiser(learner).adapt(image, mask=hidden, gain=1.0) for image in (noisy, spoilt)
     )
     assert (one.before, one.after) == (other.before, other.after)
+
+
+def test_an_information_bar_neither_teaches_nor_judges(untrained):
+    """Letters are the richest structure there is."""
+    field = counts(np.full((128, 128), 0.5))
+    bar = np.zeros((32, 128), int)
+    bar[8:20, 10:90:6] = bar[8:20, 11:90:6] = 255
+    adaptation = Denoiser(untrained, clip=False).adapt(np.vstack([field, bar]), gain=1.0)
+    assert adaptation.before == pytest.approx(field.mean() / LEARNING_SHARE, rel=0.05)
 
 
 CAMERA = 0.5 + np.random.default_rng(0).normal(50.0, 7.0, (64, 64))

@@ -114,7 +114,7 @@ def test_no_electrons_where_none_are_expected_are_plausible():
 
 
 def test_images_of_two_shapes_are_refused():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="shape of the noisy one"):
         consistency(np.ones((32, 32)), np.ones((32, 33)), COUNTER)
 
 

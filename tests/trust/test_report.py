@@ -87,6 +87,17 @@ def test_numbers_are_json_and_the_errors_are_those_of_the_truth(noisy, assessmen
     assert numbers["dose_electrons_per_pixel"] == pytest.approx(noisy.mean())
 
 
+def test_an_error_that_few_pixels_cannot_tell_is_given_with_its_doubt(assessment):
+    small = assess(exposed(np.full((64, 64), 0.5)), by_network)
+    (text,) = (each.text for each in small.verdict if "The error is as usual" in each.text)
+    share, doubt = (float(each) for each in re.findall(r"([\d.]+)%", text))
+    risk = small.uncertainty.risk
+    assert share == pytest.approx(100 * max(risk.mse, 0) / risk.noise, abs=0.06)
+    assert doubt == pytest.approx(100 * risk.error / risk.noise, abs=0.06)
+    assert doubt > share / 10
+    assert not any("is known to" in each.text for each in assessment.verdict)
+
+
 class Links(HTMLParser):
     """Collects what a page asks for."""
 

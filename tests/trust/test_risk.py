@@ -6,9 +6,10 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
 from emdn.anscombe import anscombe, inverse_anscombe
-from emdn.detector import Detector
+from emdn.detector import Detector, estimate_detector
 from emdn.trust.risk import (
     estimated_risk,
+    noise_error_of,
     residual_levels,
     residual_whiteness,
     respond,
@@ -74,6 +75,44 @@ def test_the_risk_is_unbiased_for_cameras(camera, denoise):
     # all noise in images of 128 pixels.
     borders = 0.015 * noise.mean() if any(camera.correlation) else 0
     assert abs((mse - truth).mean()) < 3 * error.mean() / np.sqrt(25) + borders
+
+
+def test_a_small_risk_is_known_to_the_fluctuation_of_the_noise(rng):
+    """Its standard error is that of the noise's power over N pixels, and covers."""
+    for side in (64, 128, 256):
+        rows = []
+        electrons = waves(20.0, side)
+        for seed in range(20):
+            noisy = COUNTER.apply(electrons, np.random.default_rng(seed))
+            response = respond(smooth, noisy, COUNTER, rng)
+            risk = estimated_risk(noisy, response)
+            truth = np.mean((response.denoised - electrons) ** 2)
+            assert truth < 0.06 * risk.noise
+            rows.append((risk.mse - truth, risk.error, risk.noise))
+        miss, error, noise = np.array(rows).T
+        expected = np.sqrt(2 / side**2) * noise.mean()
+        np.testing.assert_allclose(error, expected, rtol=0.25)
+        assert (abs(miss) < 2 * error).mean() >= 0.85
+        assert abs(miss.mean()) < 3 * expected / np.sqrt(20)
+
+
+@pytest.mark.parametrize("misread", [0.9, 0.95, 1.05, 1.1])
+def test_noise_that_is_misread_is_within_the_standard_error(misread, rng):
+    """A detector that was measured may be wrong by some standard errors of 5 %."""
+    noisy = COUNTER.apply(waves(20.0, 256), rng)
+    response = respond(smooth, noisy, Detector(misread), rng)
+    risk = estimated_risk(noisy, response, 0.05)
+    truth = np.mean((response.denoised - waves(20.0, 256)) ** 2)
+    assert abs(risk.mse - truth) < 2.5 * risk.error
+    assert abs(risk.mse - truth) > 3 * estimated_risk(noisy, response).error
+
+
+def test_only_a_detector_that_is_measured_and_no_counter_has_noise_in_doubt(rng):
+    ramp = np.tile(np.linspace(20.0, 60.0, 256), (256, 1))
+    camera = Detector(3.7, offset=10.0, readout=2.0)
+    assert noise_error_of(None) == 0
+    assert noise_error_of(estimate_detector(COUNTER.apply(ramp, rng))) == 0
+    assert 0.01 < noise_error_of(estimate_detector(camera.apply(ramp, rng))) < 0.1
 
 
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)

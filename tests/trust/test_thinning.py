@@ -111,9 +111,28 @@ def test_impossible_shares_are_refused(share, rng):
         thin(np.ones((8, 8)), Detector(1.0), share, rng)
 
 
-def test_images_that_are_not_finite_are_refused(rng):
-    with pytest.raises(ValueError, match="image must be finite"):
+def test_images_without_a_finite_pixel_are_refused(rng):
+    with pytest.raises(ValueError, match="must have a finite pixel"):
         thin(np.full((8, 8), np.nan), Detector(1.0), 0.5, rng)
+
+
+@cameras
+@pytest.mark.parametrize("frames", [(), (2,)])
+def test_what_is_masked_or_not_finite_is_so_in_both_parts(camera, frames, rng):
+    image = np.broadcast_to(camera.apply(waves(20.0), rng), (*frames, 256, 256)).copy()
+    image[..., :10, :] = np.nan
+    mask = np.zeros(image.shape, bool)
+    mask[..., 100:110, 50:60] = True
+    image[mask] = -1e6
+    bad = mask | np.isnan(image)
+    for given in ({"image": image, "mask": mask}, {"image": np.ma.array(image, mask=mask)}):
+        first, second, _ = thin(detector=camera, share=0.5, rng=rng, **given)
+        np.testing.assert_array_equal(first.mask, bad)
+        np.testing.assert_array_equal(second.mask, bad)
+        assert np.isfinite(first.data).all()
+        np.testing.assert_allclose(
+            (first + second)[~bad] - camera.offset, image[~bad], rtol=1e-5
+        )
 
 
 def test_images_below_the_offset_are_refused(rng):

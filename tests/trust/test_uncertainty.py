@@ -34,6 +34,28 @@ def test_two_thirds_of_the_errors_lie_within_a_deviation(kind, camera):
     assert 0.9 < covered(found, truth, 1.96) < 0.985
 
 
+@pytest.mark.parametrize("misread", [0.93, 1.07])
+def test_a_gain_that_is_misread_a_little_leaves_the_map_right(misread):
+    electrons = 60 * KINDS["membranes"]((192, 192), np.random.default_rng(1))
+    noisy = COUNTER.apply(electrons, np.random.default_rng(2))
+    found = estimated_uncertainty(
+        by_network, noisy, Detector(misread), np.random.default_rng(0), noise_error=0.05
+    )
+    assert 0.6 < covered(found, electrons) < 0.8
+    assert 0.9 < covered(found, electrons, 1.96) < 0.985
+
+
+def test_noise_that_is_overstated_by_far_leaves_no_map_of_zeros():
+    """The risk is far below 0 then, which no error can be."""
+    electrons = 60 * KINDS["membranes"]((192, 192), np.random.default_rng(1))
+    noisy = COUNTER.apply(electrons, np.random.default_rng(2))
+    found = estimated_uncertainty(
+        by_network, noisy, Detector(3.0), np.random.default_rng(0), noise_error=0.05
+    )
+    assert found.risk.mse < 0
+    assert covered(found, electrons) > 0.5
+
+
 def test_it_is_larger_where_errors_are_larger():
     electrons = 60 * KINDS["membranes"]((192, 192), np.random.default_rng(1))
     noisy = COUNTER.apply(electrons, np.random.default_rng(2))
