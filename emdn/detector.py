@@ -718,6 +718,12 @@ class _Line(NamedTuple):
         value = self.level + self.slope * there[1]
         return float(value), float(np.sqrt(max(there @ self.covariance @ there, 0.0)))
 
+    def zero(self) -> tuple[float, float]:
+        """Return the grey level without variance, and its standard error."""
+        moves = np.array([1 / self.slope, -self.level / self.slope**2])
+        error = np.sqrt(max(moves @ self.covariance @ moves, 0.0))
+        return self.centre - self.level / self.slope, float(error)
+
     def through(self, offset: float) -> tuple[float, float]:
         """Return the slope from an offset without variance, and its standard error."""
         x = self.means - offset
@@ -1000,7 +1006,7 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
     rest, rest_error = line.at(dark)  # variance that electrons do not explain
     rest_error = float(np.hypot(rest_error, LINE_ERROR * level))
     steep = abs(slope) > SIGNIFICANT * slope_error
-    zero_level = line.centre - level / slope if steep else 0.0
+    zero_level, zero_error = line.zero() if steep else (0.0, 0.0)
     measured = offset is None and steep
     if slope < 0:
         # Dark parts of more structure than bright ones feign an inverted contrast.
@@ -1008,13 +1014,14 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
         measured &= zero_level > np.quantile(blocks.mean, 0.99)
     else:
         measured &= below or rest < -SIGNIFICANT * rest_error
+        # Levels below that of no electrons belie the slope: structure feigned it.
+        chance = np.hypot(zero_error, np.sqrt(level) / SIDE)
+        measured &= zero_level < darkest + SIGNIFICANT * chance
     readout_error: float | None = None
     offset_error: float | None = None
     gain, gain_error, variance = slope, slope_error, shape.readout
     if measured:
-        dark = zero_level
-        zero = np.array([1 / slope, -level / slope**2])
-        offset_error = float(np.sqrt(max(zero @ line.covariance @ zero, 0.0)))
+        dark, offset_error = zero_level, zero_error
     elif rest > SIGNIFICANT * rest_error:
         least = max(slope_error, 0.02 * level / (line.centre - dark))
         gain = max(slope, least)
@@ -1022,7 +1029,8 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
         readout_error = rest_error / (2 * np.sqrt(max(variance, rest_error)) * gain)
     else:
         gain, gain_error = line.through(dark)  # which stands and falls with `dark`
-        gain_error = np.hypot(gain_error, rest_error / (line.centre - dark))
+        doubt = max(abs(rest), rest_error)
+        gain_error = np.hypot(gain_error, doubt / (line.centre - dark))
         readout_error = np.sqrt(max(rest, 0.0) + rest_error) / gain
     detector = Detector(
         float(gain), float(dark), float(np.sqrt(variance) / abs(gain)), shape.correlation

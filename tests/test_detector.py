@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from emdn import specimens as real_specimens
 from emdn.detector import Detector, Estimate, estimate_detector, spread_of
 from emdn.specimens import KINDS, scenes
 
@@ -179,6 +180,13 @@ def test_counts_of_a_fine_lattice_are_counts(period, angle, dose):
 
 
 # -------------------------------------------------------------------- measured: cameras
+
+
+@pytest.mark.parametrize("name", real_specimens.names())
+def test_no_electrons_are_fewer_than_none_in_a_real_micrograph(name):
+    image = real_specimens.load(name)[0]
+    seen = measured(image).detector
+    assert ((image - seen.offset) / seen.gain < 0).mean() < 0.02
 
 
 @pytest.mark.parametrize("dose", [15.0, 50.0])
