@@ -962,9 +962,12 @@ def _counter(
     ratio, error = (each / step for each in line.through(dark))
     told = None if offset is not None else 0.0
     doubt = min(2 * MODEL_ERROR + SIGNIFICANT * error, MOST_DOUBT)
-    if abs(ratio - 1) < doubt or _textured_counts(step, line, transfer, dark):
-        return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
     slope_error = float(np.sqrt(line.covariance[1, 1]))
+    # A camera with an offset may have as much noise on average, but of a steeper slope.
+    steeper = line.slope > SLOPE_OF_COUNTS[1] * step + SIGNIFICANT * slope_error
+    alike = abs(ratio - 1) < doubt or _textured_counts(step, line, transfer, dark)
+    if alike and not steeper:
+        return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
     doubt = SIGNIFICANT * np.hypot(slope_error, MODEL_ERROR * step)
     if offset is None and slope_error < 0.15 * step and abs(abs(line.slope) - step) < doubt:
         gain = float(np.copysign(step, line.slope))

@@ -179,6 +179,20 @@ def test_counts_of_a_fine_lattice_are_counts(period, angle, dose):
     assert found.detector.gain == 3.0
 
 
+@pytest.mark.parametrize("readout", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [30.0, 60.0])
+@pytest.mark.parametrize("kind", ["lattice", "particles", "film", "leaves", "pores"])
+def test_whole_grey_levels_of_a_camera_are_no_counts(kind, scale, readout):
+    """Though at 100 grey levels and some electrons their noise is as strong on average."""
+    camera = Detector(3.0, offset=100.0, readout=readout)
+    image = camera.apply(scale * specimen(kind, 256), np.random.default_rng(5))
+    image = np.round(image + np.random.default_rng(6).uniform(-0.5, 0.5, image.shape))
+    found = measured(image)
+    assert not found.counting or found.detector.gain == 3
+    level = 100 + 3 * scale * np.quantile(specimen(kind, 256), 0.1)
+    assert noise(found.detector, level) == pytest.approx(noise(camera, level), rel=0.35)
+
+
 # -------------------------------------------------------------------- measured: cameras
 
 
