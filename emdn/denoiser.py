@@ -22,7 +22,7 @@ from emdn.console import progress
 from emdn.defects import Defects, Pixels
 from emdn.detector import SIDE, Detector, Estimate, estimate_detector
 from emdn.files import sha256
-from emdn.levels import Levels, Return, View
+from emdn.levels import Levels, Return, View, not_in_bars
 from emdn.tiling import Tiling, paste, split
 from emdn.weights import Name, Network, find, load
 from emdn.weights.backends import Backend, Precision, choose_precision
@@ -319,17 +319,23 @@ class Denoiser:
         network: Network,
         tiling: Tiling,
         advance: Callable[[int], None],
+        matched: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """Denoise one sound image of shape (H, W)."""
+        """Denoise one sound image of shape (H, W), whose mean is that of some pixels."""
         noiseless = network.gain_aware and detector is None
         if noiseless or image.min() == image.max():
             advance(len(tiling))
             return image.astype(np.float32)
+        if matched is None:
+            known = detector if network.gain_aware else None
+            matched = not_in_bars(image, *Levels.of_image(image).blank(known))
+            if not matched.any():
+                matched = ~matched
         if network.gain_aware and detector is not None and any(detector.correlation):
             whitening = Whitening.of(image, detector)
             white, alone = whitening.apply(image), replace(detector, correlation=(0.0, 0.0))
             denoised = whitening.invert(
-                self._denoise(white, alone, network, tiling, advance)
+                self._denoise(white, alone, network, tiling, advance, matched)
             )
             return np.clip(denoised, image.min(), image.max()) if self.clip else denoised
         levels = Levels.of_image(image)
@@ -340,9 +346,11 @@ class Denoiser:
             tiles = split(scaled, tiling, start, start + self.batch_size)
             paste(denoised, self._run(network, tiles, view.gain), tiling, start)
             advance(len(tiles))
-        back = Return(view, levels, Levels.of_image(scaled), self.clip)
+        mean = float(scaled.mean(dtype=np.float64, where=matched))
+        seen = replace(Levels.of_image(scaled), mean=mean)
+        back = Return(view, levels, seen, self.clip)
         confined = back.confined(denoised)
-        return back.apply(confined, float(confined.mean(dtype=np.float64)))
+        return back.apply(confined, float(confined.mean(dtype=np.float64, where=matched)))
 
     def _run(
         self, network: Network, tiles: NDArray[np.float32], gain: float

@@ -18,10 +18,11 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ from emdn.io import Metadata, MicrographError, Source, open_micrograph, write_ba
 from emdn.io.metadata import LENGTHS
 from emdn.io.raw_frames import raw_block
 from emdn.io.write import convert
-from emdn.levels import Levels, Return, View
+from emdn.levels import Levels, Return, View, not_in_bars
 from emdn.scaling import Scaling
 from emdn.tiling import Tiling, bands_of, places
 from emdn.whitening import Scratch, filter_on_disk
@@ -198,12 +199,15 @@ class Plan:
         How tiles are shown and come back; None if the image comes back as it is.
     coloured : (Detector, float), optional
         The detector whose correlation is undone before, and the dose that it measures.
+    bars : (float, float), optional
+        The grey level of no electrons and what one adds, if a part of the image is none.
     """
 
     defects: Defects
     levels: Levels
     back: Return | None = None
     coloured: tuple[Detector, float] | None = None
+    bars: tuple[float, float] | None = None
 
 
 def make_plan(work: Work, number: int) -> tuple[Plan, Found]:
@@ -230,10 +234,13 @@ def make_plan(work: Work, number: int) -> tuple[Plan, Found]:
     if not work.noise_remover.gain_aware:
         known = None
     clip = work.noise_remover.clip
+    blank = levels.blank(known)
     if known is None or not any(known.correlation):
         view = View.of(levels, known)
-        seen = Levels.of(view.apply(band) for band in _sound_bands(pixels, defects))
-        return Plan(defects, levels, Return(view, levels, seen, clip)), found
+        bands, same = tee(_sound_bands(pixels, defects))
+        seen, barred = _seen(view, bands, (not_in_bars(band, *blank) for band in same))
+        back, bars = Return(view, levels, seen, clip), blank if barred else None
+        return Plan(defects, levels, back, bars=bars), found
     coloured = known, known.dose_of(levels.mean)
     white = _white(work, number)
     _require_space(work.folder, 3 * size * white.dtype.itemsize)
@@ -246,8 +253,29 @@ def make_plan(work: Work, number: int) -> tuple[Plan, Found]:
     alone = replace(known, correlation=(0.0, 0.0))
     of_white = Levels.of(_bands(white))
     view = View.of(of_white, alone)
-    seen = Levels.of(view.apply(band) for band in _bands(white))
-    return Plan(defects, levels, Return(view, of_white, seen, clip), coloured), found
+    matched = (not_in_bars(band, *blank) for band in _sound_bands(pixels, defects))
+    seen, barred = _seen(view, _bands(white), matched)
+    back, bars = Return(view, of_white, seen, clip), blank if barred else None
+    return Plan(defects, levels, back, coloured, bars), found
+
+
+def _seen(
+    view: View, bands: Iterable[NDArray], matched: Iterable[NDArray[np.bool_]]
+) -> tuple[Levels, bool]:
+    """Return the levels of what is shown, with the mean of some pixels, and if not all."""
+    sums = np.zeros(3)
+
+    def shown() -> Iterator[NDArray[np.float32]]:
+        for band, where in zip(bands, matched, strict=True):
+            seen = view.apply(band)
+            sums[:] += seen.sum(dtype=np.float64, where=where), where.sum(), where.size
+            yield seen
+
+    levels = Levels.of(shown())
+    total, number, size = sums
+    if number in (0, size):
+        return levels, False
+    return replace(levels, mean=float(total / number)), True
 
 
 def _white(work: Work, number: int) -> Scratch:
@@ -444,7 +472,7 @@ def _planned(work: Work, number: int) -> tuple[Plan, Found]:
 
 def _parsed(told: dict[str, Any]) -> tuple[Plan, Found]:
     plan, found = told["plan"], told["found"]
-    back, coloured = plan["back"], plan["coloured"]
+    back, coloured, bars = plan["back"], plan["coloured"], plan["bars"]
     if back is not None:
         view = back["view"]
         back = Return(
@@ -457,7 +485,8 @@ def _parsed(told: dict[str, Any]) -> tuple[Plan, Found]:
         told_of, dose = coloured
         correlation = tuple(told_of.pop("correlation"))
         coloured = Detector(**told_of, correlation=correlation), dose
-    made = Plan(Defects(**plan["defects"]), Levels(**plan["levels"]), back, coloured)
+    defects, levels = Defects(**plan["defects"]), Levels(**plan["levels"])
+    made = Plan(defects, levels, back, coloured, None if bars is None else tuple(bars))
     return made, Found(**found)
 
 
@@ -486,9 +515,16 @@ def _restored(work: Work, plan: Plan, number: int) -> Iterator[NDArray[np.float3
             yield band.astype(np.float32)
         return
     tiling = work.noise_remover.tiling(work.sides)
-    total = sum(float(b.sum(dtype=float)) for b in _together(work, number, tiling))
-    mean = total / (tiling.shape[0] * tiling.shape[1])
-    back = plan.back
+    total, size = 0.0, 0
+    pixels = work.pixels(number)
+    for rows, band in zip(_rows_of(tiling), _together(work, number, tiling), strict=True):
+        where = np.ones(band.shape, bool)
+        if plan.bars is not None:
+            noisy = plan.defects.filled(pixels, rows, pixels.columns)
+            where = not_in_bars(noisy, *plan.bars)
+        total += float(band.sum(dtype=np.float64, where=where))
+        size += int(where.sum())
+    mean, back = total / size, plan.back
     restored = (back.apply(band, mean) for band in _together(work, number, tiling))
     if plan.coloured is None:
         yield from restored

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.detector import Detector
+from emdn.detector import SIDE, Detector
 from emdn.scaling import Scaling
 from emdn.tiling import bands_of
 
@@ -71,10 +71,49 @@ class Levels:
         """Gather the levels of an (H, W) array."""
         return cls.of(image[rows] for rows in bands_of(image.shape))
 
+    def blank(self, detector: Detector | None) -> tuple[float, float]:
+        """Return the grey level of no electrons, and what one adds; 0 if it is unknown."""
+        if detector is None:
+            return self.least, 0.0
+        return detector.offset, detector.gain
+
     @property
     def constant(self) -> bool:
         """Whether all pixels are alike."""
         return self.least == self.largest
+
+
+def not_in_bars(
+    image: NDArray[np.floating], empty: float, electron: float
+) -> NDArray[np.bool_]:
+    """Say which pixels of whole rows are image, by which a result's mean is matched.
+
+    Information bars, borders and what lies outside of an aperture have eight or more equal
+    pixels in a row. Noise hardly ever has, except where there are no electrons.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        Rows of a sound image.
+    empty : float
+        Grey level of no electrons.
+    electron : float
+        What one electron adds.
+
+    Returns
+    -------
+    (H, W) array of bool
+    """
+    sound = np.ones(image.shape, bool)
+    runs = max(image.shape[1] - SIDE + 1, 0)
+    equal = image[:, 1:] == image[:, :-1]
+    starts = np.ones((image.shape[0], runs), bool)
+    for shift in range(SIDE - 1):
+        starts &= equal[:, shift : shift + runs]
+    starts &= np.abs(image[:, :runs] - empty) > abs(electron) / 2
+    for shift in range(SIDE):
+        sound[:, shift : shift + runs] &= ~starts
+    return sound
 
 
 @dataclass(frozen=True)

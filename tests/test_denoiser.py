@@ -263,6 +263,20 @@ def test_a_border_changes_nothing(denoiser, hills, fill):
         assert error_of(denoiser.denoise(with_border)) < 1.05 * plain
 
 
+@pytest.mark.parametrize("correlation", [(0.0, 0.0), (0.445, 0.445)])
+@pytest.mark.parametrize("outside", [0.0, 100.0, 500.0])
+def test_what_lies_outside_of_an_aperture_moves_no_level_inside(
+    denoiser, outside, correlation
+):
+    camera = Detector(7.0, offset=100.0, correlation=correlation)
+    noisy = camera.apply(HILLS, np.random.default_rng(3))
+    y, x = np.mgrid[-1:1:320j, -1:1:320j]
+    masked = np.where(x**2 + y**2 < 0.75**2, noisy, np.float32(outside))
+    inner = np.s_[110:210, 110:210]
+    whole, part = (denoiser.denoise(each)[inner] for each in (noisy, masked))
+    assert abs(part.mean(dtype=float) - whole.mean(dtype=float)) < 0.01 * 7 * HILLS.mean()
+
+
 @pytest.mark.parametrize("offset", [100, 1000, 10_000, 65_000, -500])
 @pytest.mark.parametrize("gain", [1.0, 12.5, -1.0])
 def test_neither_a_pedestal_nor_inverted_contrast_matters(denoiser, hills, gain, offset):

@@ -71,10 +71,18 @@ def camera(clean):
     return detector.apply(60 * clean, np.random.default_rng(2))
 
 
+def with_bar(image):
+    barred = image.copy()
+    barred[96:] = image.max()
+    return barred
+
+
 KINDS = {
     "counts": lambda counts, _: counts,
     "defects": lambda counts, _: with_defects(counts),
     "correlated noise": lambda _, clean: camera(clean),
+    "a bar": lambda counts, _: with_bar(counts),
+    "a bar of a camera": lambda _, clean: with_bar(camera(clean)),
     "negative": lambda counts, _: -counts,
     "double precision": lambda counts, _: 1e-9 * counts.astype(np.float64),
     "integers": lambda counts, _: counts.astype(np.int16),
