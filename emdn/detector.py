@@ -57,6 +57,7 @@ LOWEST = (
 )
 MOST_THERE = 1.5  # energy there of counts, in their shot noise
 SLOPE_OF_COUNTS = (0.6, 1.6)  # variance over mean, in grey levels
+FEW_LEAST = 4  # frequencies of least energy, of the 64
 MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of counts
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
@@ -942,6 +943,11 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
         counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
         if counter is not None:
             return counter
+    elif blocks.step and min(shape.correlation) > WEAK:
+        dark = 0.0 if offset is None else offset
+        if _floor_of_counts(blocks, transfer, dark):
+            told = None if offset is not None else 0.0
+            return Estimate(Detector(blocks.step, dark), 0.0, told, 0.0, 0.0, True)
     line = _line(blocks, transfer, shape)
     return _camera(blocks, shape, line, offset) if line.level > 0 else None
 
@@ -1008,6 +1014,28 @@ def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float)
     if least < MOST_THERE:
         return slope > low - SIGNIFICANT * slope_error
     return low < slope < high and slope_error < (high - low) / SIGNIFICANT
+
+
+def _floor_of_counts(blocks: _Blocks, transfer: _Transfer, dark: float) -> bool:
+    """Say whether there is the shot noise of counts where there is least noise.
+
+    Structure as fine as pixels passes for noise that neighbours share in both directions.
+    Both have little energy at the highest frequencies. Counts keep their shot noise there,
+    in dark and in bright parts; a point spread leaves little of it, and readout noise does
+    not grow with brightness.
+    """
+    least = np.argsort(np.where(FAST, transfer.level, np.inf))[:FEW_LEAST]
+    expected = blocks.step * (blocks.mean - dark)
+    ratio = transfer.level[least].mean() / max(float(np.median(expected)), 1e-300)
+    if abs(ratio - 1) > MOST_DOUBT:
+        return False
+    more = blocks.energy[:, least].mean(1) - (1 - MOST_DOUBT) * expected
+    tenths = np.array_split(more[np.argsort(blocks.mean)], 10)
+    return all(
+        each.mean() > -SIGNIFICANT * each.std() / np.sqrt(len(each))
+        for each in tenths
+        if len(each) >= FEWEST_BLOCKS
+    )
 
 
 def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from emdn import specimens as real_specimens
 from emdn.detector import Detector, Estimate, estimate_detector, spread_of
@@ -177,6 +178,17 @@ def test_counts_of_a_fine_lattice_are_counts(period, angle, dose):
     found = measured(3.0 * counts)
     assert found.counting
     assert found.detector.gain == 3.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("width", "strength"), [(0.8, 6), (0.85, 9)])
+def test_counts_of_a_grainy_specimen_are_counts(width, strength, seed):
+    """Grain that neighbours share is structure, however much there is of it."""
+    rng = np.random.default_rng(seed)
+    electrons = ramp(256, 300.0, 1000.0)
+    grain = gaussian_filter(rng.normal(size=electrons.shape), width)
+    electrons = electrons + strength * np.sqrt(electrons) * grain / grain.std()
+    assert measured(COUNTER.apply(electrons.clip(0), rng)).detector == COUNTER
 
 
 @pytest.mark.parametrize("readout", [0.0, 1.0])
