@@ -42,8 +42,6 @@ MOST_PATCHES = 16  # of 1024 x 1024 pixels; of a larger image about so many are 
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
 MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
-FARTHEST = 4.0  # standard deviations from a mean, where a block still has a pixel by chance
-MOST_NEAR = 0.6  # share of the blocks that may be near a clipped level and not believed
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
@@ -360,13 +358,9 @@ def _sound_blocks(sampled: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks |
     sound[sound] = ~_with_constants(pixels[sound], pixels[sound].min())
     if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
-    levels = np.unique(pixels[sound])
+    levels, pixels_at = np.unique(pixels[sound], return_counts=True)
     step = _level_distance(levels)
-    if not _sparse(pixels[sound], float(levels[0]), step):
-        sound[sound] = ~_with_constants(pixels[sound], -np.inf)
-        if np.count_nonzero(sound) < FEWEST_BLOCKS:
-            return None
-    sound[sound] = ~_clipped(pixels[sound], step)
+    sound[sound] = ~_clipped(pixels[sound], levels, pixels_at, step)
     if np.count_nonzero(sound) < FEWEST_BLOCKS:
         return None
     mean = pixels[sound].mean((1, 2))
@@ -478,46 +472,39 @@ def _with_constants(pixels: Floats, ground: float) -> NDArray[np.bool_]:
     return rows.any(1) | columns.any(1)
 
 
-def _sparse(pixels: Floats, lowest: float, step: float) -> bool:
-    """Say whether most pixels have no electron, as the Poisson distribution says."""
-    empty = np.exp(-(pixels.mean((1, 2)) - lowest) / step).mean() if step else 0.0
-    return bool((pixels == lowest).mean() <= 1.3 * empty)
-
-
-def _clipped(pixels: Floats, step: float) -> NDArray[np.bool_]:
+def _clipped(
+    pixels: Floats, levels: Floats, pixels_at: NDArray[np.int_], step: float
+) -> NDArray[np.bool_]:
     """Say which blocks a clipped level distorts, at either end.
 
     Of blocks near a clipped level those without a clipped pixel are the less noisy ones,
-    so no block there is believed, unless hardly any other block is left. Where electrons
-    are sparse the pixels without any are not clipped.
+    so no block there is believed. Where electrons are sparse most pixels have none, as
+    the Poisson distribution says; they are not clipped.
     """
-    levels, pixels_at = np.unique(pixels, return_counts=True)
-    touched = np.zeros(len(pixels), bool)
-    near = np.zeros(len(pixels), bool)
-    ends = [(-1, levels[-1])] if _piled_up(pixels_at[::-1]) else []
-    if _piled_up(pixels_at) and not _sparse(pixels, float(levels[0]), step):
-        ends.append((1, levels[0]))
-    for sign, level in ends:
-        touched |= (pixels == level).any((1, 2))
-        near |= _near(sign * pixels, float(sign * level))
-    return near if np.mean(near) < MOST_NEAR else touched
+    distorted = np.zeros(len(pixels), bool)
+    if _piled_up(pixels_at[::-1]):
+        distorted |= _near(-pixels, -levels[-1])
+    if _piled_up(pixels_at):
+        empty = np.exp(-(pixels.mean((1, 2)) - levels[0]) / step).mean() if step else 0.0
+        if (pixels == levels[0]).mean() > 1.3 * empty:
+            distorted |= _near(pixels, levels[0])
+            distorted |= _with_constants(pixels, -np.inf)
+    return distorted
 
 
 def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
     """Say which blocks a lowest level clips, or may have spared by chance alone.
 
-    What lies above the median of a clipped block shows how far its noise reaches. The
-    smoothest ones tell noise from structure and from borders.
+    Noise that is clipped comes close to the level; the bright side of a border does not.
     """
-    touched = (pixels == level).any((1, 2))
-    median = np.median(pixels, (1, 2), keepdims=True)
-    partly = touched & (median.ravel() > level)
-    if not partly.any():
+    at = pixels == level
+    touched = at.any((1, 2))
+    gap = np.where(at, np.inf, pixels).min((1, 2)) - level
+    noise = touched & (gap < 0.5 * (np.median(pixels, (1, 2)) - level))
+    if not noise.any():
         return touched
-    above = np.maximum(pixels[partly] - median[partly], 0.0)
-    deviation = np.sqrt(2 * (above**2).mean((1, 2)))
-    reach = FARTHEST * float(np.quantile(deviation, 0.25))
-    return touched | (pixels.mean((1, 2)) < level + reach)
+    mean = pixels.mean((1, 2))
+    return touched | (mean < np.quantile(mean[noise], 0.98))
 
 
 def _piled_up(pixels_at: NDArray[np.int_]) -> bool:

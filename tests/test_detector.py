@@ -360,32 +360,6 @@ def test_what_is_no_image_does_not_decide(camera, distract):
     assert found.detector.correlation == pytest.approx(plain.detector.correlation, abs=0.05)
 
 
-@pytest.mark.parametrize("kind", ["lattice", "particles", "membranes", "fibres"])
-@pytest.mark.parametrize("camera", [COUNTER, SCINTILLATOR], ids=["counter", "scintillator"])
-def test_a_picture_with_automatic_contrast_shows_its_noise(camera, kind):
-    """Though half a per cent of its pixels are clipped at either end."""
-    electrons = 60 * specimen(kind, 256)
-    image = camera.apply(electrons, np.random.default_rng(5))
-    low, high = np.quantile(image, [0.005, 0.995])
-    unit = 255 / (high - low)
-    exported = np.round(np.clip((image - low) * unit, 0, 255))
-    truth = Detector(
-        camera.gain * unit, (camera.offset - low) * unit, 0.0, camera.correlation
-    )
-    level = (camera.expected(electrons).mean() - low) * unit
-    seen = measured(exported).detector
-    assert noise(seen, level) == pytest.approx(noise(truth, level), rel=0.6)
-
-
-@pytest.mark.parametrize("kind", ["lattice", "particles", "film", "fibres"])
-def test_lines_without_counts_leave_the_rest_an_image(kind):
-    counts = COUNTER.apply(60 * specimen(kind, 256), np.random.default_rng(5))
-    for lowest in (counts.min(), counts.min() - 1):
-        gaps = counts.copy()
-        gaps[80:83], gaps[:, 128:130] = lowest, lowest
-        assert measured(gaps).detector == COUNTER
-
-
 def test_masks_of_every_kind_say_the_same():
     image = CCD.apply(hills(), np.random.default_rng(0))
     mask = np.zeros(image.shape, bool)
