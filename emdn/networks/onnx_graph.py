@@ -140,9 +140,10 @@ def _plain(kind: str, **attributes: Any) -> Writer:
 
 def _batch_normalisation(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
     kinds = ("gamma", "beta", "mean", "variance")
+    # Batch renormalisation has further weights, which serve the training alone.
     weights = [
         graph.constant(f"{name}_{kind}", values)
-        for kind, values in zip(kinds, layer.get_weights(), strict=True)
+        for kind, values in zip(kinds, layer.get_weights(), strict=False)
     ]
     kind = "BatchNormalization"
     return graph.add(kind, [*inputs, *weights], name, epsilon=layer.epsilon)

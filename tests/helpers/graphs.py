@@ -35,6 +35,12 @@ def settle(model, rng):
     """Give each normalisation statistics and an affine map that are not the identity."""
     wide, positive = (-1, 1), (0.5, 2)
     for norm in of_kind(model, layers.BatchNormalization):
-        ends = [positive, wide, wide, positive]  # gamma, beta, mean, variance
-        norm.set_weights([rng.uniform(*pair, norm.gamma.shape) for pair in ends])
+        # gamma, beta, mean and variance, and those of batch renormalisation, if there are
+        ends = [positive, wide, wide, positive, wide, positive, positive]
+        norm.set_weights(
+            [
+                rng.uniform(*pair, weights.shape)
+                for pair, weights in zip(ends, norm.get_weights(), strict=False)
+            ]
+        )
     return model

@@ -19,6 +19,7 @@ from emdn.networks.unet import UNetConfig
 CONFIGS = {
     "the paper's": replace(TINY, batch_norm="twice", output="relu6"),
     "the paper's, as its figure": replace(TINY, image_pooling=True),
+    "the paper's, renormalised": replace(TINY, batch_renorm=True),
     "the paper's, other variants": replace(
         TINY, batch_norm="between", upsampling="bilinear", activation="relu"
     ),
