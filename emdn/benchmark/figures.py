@@ -1,7 +1,8 @@
-"""All figures of section 4 from the file of a benchmark.
+"""All figures of section 4 from the file of a benchmark, and those of section 5.
 
     rows --> distributions of scores, error against dose
     rows, micrographs --> instances --methods--> examples, spectra, maps of errors
+    published logs --> learning curves of section 5
 
 What a figure shows of an image is computed anew, from the micrographs that were scored.
 """
@@ -28,12 +29,13 @@ from emdn.benchmark.plots import (
     UNFILTERED,
     methods_to_draw,
     plot_error_against_dose,
+    plot_experiments,
     plot_mean_spectra,
     plot_score_distributions,
     show_error_maps,
     show_examples,
 )
-from emdn.benchmark.rows import of_stem, read_about, read_rows, telling_instances
+from emdn.benchmark.rows import RESULTS, of_stem, read_about, read_rows, telling_instances
 from emdn.console import progress as progress_bar
 from emdn.files import written_whole
 from emdn.metrics import mse
@@ -46,6 +48,7 @@ SCORE_TOLERANCE = 0.01  # relative; another kind of processor may compute
 METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # undated
 FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "emdn"}  # text stays text
 FIGURE_NUMBERS = {"low": 6, "ordinary": 7}  # of examples in the paper, by dose range
+BATCHES = {9: 2, 10: 10}  # crops in a batch, by the paper's figure of learning curves
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def plan_figures(
         **_figures_of_rows(rows, names, config),
         **_figures_of_images(rows, names, scored),
         "fig5_error_maps": partial(_error_maps, names[0], scored, config),
+        **_figures_of_trainings(),
     }
     chosen = fnmatch.filter(sorted(figures), config.only)
     if not chosen:
@@ -209,6 +213,17 @@ def _figures_of_images(
             _spectra, filtering, dose_range, scored
         )
     return figures
+
+
+def _figures_of_trainings() -> dict[str, Callable[[], Figure]]:
+    """Return how to draw the experiments with trainings, whose logs are published."""
+    rows = pd.read_csv(RESULTS / "learning_curves.csv")
+    return {
+        f"fig{number}_curves_batch_{batch}": partial(
+            plot_experiments, rows[rows["figure"] == number]
+        )
+        for number, batch in BATCHES.items()
+    }
 
 
 def _examples(

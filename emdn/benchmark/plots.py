@@ -1,8 +1,9 @@
-"""Figures of section 4: what methods score, on which images, and where a network errs.
+"""Figures of sections 4 and 5: what methods score, where a network errs, how it learnt.
 
     rows of a benchmark --> distributions of scores (Fig. 4), error against dose
     instances, methods --> examples (Figs. 6 to 8), power spectra
     maps of errors --> edge and grid (Fig. 5)
+    logs of trainings --> learning curves (Figs. 9 and 10)
 
 As in `emdn.plots`, figures are returned and never shown. A family of methods has the same
 colour in all of them.
@@ -297,6 +298,40 @@ def show_error_maps(maps: Mapping[str, ErrorMap]) -> Figure:
             _draw_profile(line[2], errors.mean)
             _draw_phases(line[3], table, largest)
             line[3].set_title("\n".join(_grid_report(errors.mean, p) for p in PERIODS))
+    return figure
+
+
+def plot_experiments(rows: pd.DataFrame, *, boxcar: int = 5) -> Figure:
+    """Plot the learning curves of trainings that differ in one thing, as in Figs. 9 and 10.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns ``variant``, the name in the legend, ``seed``, ``step`` and ``mse``, of
+        outputs clipped to [0, 1]. Seeds of a variant are lines of one colour.
+    boxcar : int
+        Number of rows to average over; the ends, where the boxcar sticks out, are left out.
+
+    Raises
+    ------
+    ValueError
+        If a training has fewer rows than the boxcar.
+    """
+    with plt.rc_context(STYLE):
+        figure, (axes,) = _panels(1)
+        for number, (name, variant) in enumerate(rows.groupby("variant", sort=False)):
+            for repeat, (seed, log) in enumerate(variant.groupby("seed")):
+                if len(log) < boxcar:
+                    raise ValueError(
+                        f"{name}, seed {seed}: has {len(log)} rows, fewer than the "
+                        f"boxcar's {boxcar}; choose a shorter boxcar"
+                    )
+                means = log[["step", "mse"]].rolling(boxcar, center=True).mean().dropna()
+                label = "_" if repeat else str(name)  # legends leave out what begins with _
+                axes.semilogy(means["step"], means["mse"], color=f"C{number}", label=label)
+        axes.set(xlabel="step", ylabel="MSE of clipped outputs")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        figure.legend(loc="outside right center")
     return figure
 
 

@@ -30,6 +30,7 @@ FILTERS = choose(["unfiltered", "gaussian", "median", "gaussian-aware"])
 SMALL = FigureConfig(instances=3, crop=128, formats=("svg",))
 NAMES = [
     "error_against_dose",
+    "fig10_curves_batch_10",
     "fig4_mse_distributions",
     "fig4_mse_distributions_paper",
     "fig4_ssim_distributions",
@@ -39,6 +40,7 @@ NAMES = [
     "fig7_examples_ordinary_dose",
     "fig8_stem_low_dose",
     "fig8_stem_ordinary_dose",
+    "fig9_curves_batch_2",
     "spectra_low_dose",
     "spectra_ordinary_dose",
 ]
@@ -188,6 +190,17 @@ def test_maps_are_means_of_instances_that_are_large_enough(results, folder):
     assert "4 instances\n(left out: 2 too small)" in axes.get_ylabel()
 
 
+@pytest.mark.parametrize(("number", "batch"), [(9, 2), (10, 10)])
+def test_learning_curves_are_of_the_experiments_of_that_batch(
+    number, batch, results, folder
+):
+    figures = drawn(results, folder, FigureConfig(only=f"fig{number}*"))
+    (legend,) = figures[f"fig{number}_curves_batch_{batch}"].legends
+    names = {text.get_text() for text in legend.get_texts()}
+    assert ("RMSProp" in names) == (batch == 10)
+    assert ("batch renormalization" in names) == (batch == 2)
+
+
 def test_micrographs_that_were_not_scored_are_refused(results, tmp_path):
     other = make_folder(tmp_path, 1, ("TEM", "STEM HAADF"))
     with pytest.raises(ValueError, match="choose the folder that the benchmark had"):
@@ -255,7 +268,7 @@ def test_the_command_draws_what_it_is_asked_to(results, folder, tmp_path, monkey
     arguments += ["--only", "fig[45]*"]
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert result.exit_code == 0, result.output
-    written = [tmp_path / f"{name}.svg" for name in NAMES[1:6]]
+    written = [tmp_path / f"{name}.svg" for name in NAMES[2:7]]
     assert sorted(tmp_path.iterdir()) == written
     assert [*map(str, written)] == result.stdout.splitlines()
 

@@ -24,6 +24,7 @@ from emdn.benchmark.plots import (
     leading_methods,
     method_styles,
     plot_error_against_dose,
+    plot_experiments,
     plot_mean_spectra,
     plot_score_distributions,
     show_error_maps,
@@ -378,6 +379,41 @@ def test_a_map_of_one_error_can_be_drawn():
     figure = show_error_maps({"even": ErrorMap(np.full((128, 128), 0.5), 1, 0, 2)})
     assert "left out: 2 not finite" in figure.axes[0].get_ylabel()
     figure.draw_without_rendering()
+
+
+@pytest.fixture
+def trainings():
+    """Return logs of two variants with two seeds: errors fall as powers of the step."""
+    return pd.DataFrame(
+        [
+            {"variant": name, "seed": seed, "step": step, "mse": (1 + seed) * step**-power}
+            for name, power in (("ReLU6", 1.0), ("ReLU", 0.5))
+            for seed in (0, 1)
+            for step in range(10, 110, 10)
+        ]
+    )
+
+
+def test_each_training_is_a_line_and_each_variant_a_colour(trainings):
+    figure = plot_experiments(trainings, boxcar=1)
+    lines = figure.axes[0].lines
+    assert len(lines) == 4
+    assert [line.get_color() for line in lines] == ["C0", "C0", "C1", "C1"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ReLU6", "ReLU"]
+    np.testing.assert_allclose(lines[3].get_ydata(), 2 * lines[3].get_xdata() ** -0.5)
+
+
+def test_a_boxcar_moves_neither_a_line_nor_its_mean(trainings):
+    straight = trainings.assign(mse=1e-3 * trainings["step"])
+    line = plot_experiments(straight, boxcar=3).axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), range(20, 100, 10))
+    np.testing.assert_allclose(line.get_ydata(), 1e-3 * line.get_xdata())
+
+
+def test_a_boxcar_longer_than_a_training_is_refused(trainings):
+    with pytest.raises(ValueError, match=r"ReLU6, seed 0: has 10 rows.*shorter boxcar"):
+        plot_experiments(trainings, boxcar=11)
 
 
 def test_figures_can_be_drawn(rows, instances, maps, tmp_path):

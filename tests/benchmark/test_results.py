@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from emdn.benchmark.methods import METHODS, STANDARD
@@ -84,3 +85,13 @@ def test_the_model_card_shows_means_of_these_rows(rows_of_test):
             mean = summary.loc[(dose, "", method)]
             wanted = mean[["mse", "mse_sources", "ssim", "ssim_sources"]]
             assert scores == [f"{each:.3f}" for each in wanted * [1e3, 1e3, 1, 1]]
+
+
+def test_learning_curves_are_whole_and_of_the_experiments_of_the_paper():
+    curves = pd.read_csv(RESULTS / "learning_curves.csv")
+    assert (curves["mse"] > 0).all()
+    trainings = curves.groupby(["figure", "seed", "variant"])["step"].apply(list)
+    assert all(steps == trainings.iloc[0] for steps in trainings)
+    variants = curves.groupby(["figure", "seed"])["variant"].nunique()
+    assert {number for number, _ in variants.index} == {9, 10}
+    assert (variants == 5).all()
