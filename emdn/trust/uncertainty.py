@@ -84,9 +84,9 @@ def estimated_uncertainty(
     Notes
     -----
     On 64 exposures of the test split by four detectors, which were measured in each image,
-    one deviation covers 60 to 76 % of the errors in 56, and 1.96 cover 92 to 98 % in 57.
+    one deviation covers 60 to 76 % of the errors in 57, and 1.96 cover 92 to 98 % in 59.
     In most of the others the noise was misread, as of a scintillator at hundreds of
-    electrons: of the 42 whose noise was read within a tenth they are 40 and 41
+    electrons: of the 45 whose noise was read within a tenth they are 43 and 44
     (studies/results/trust_uncertainty.csv).
 
     References
