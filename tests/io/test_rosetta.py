@@ -166,7 +166,8 @@ def test_tags_that_would_be_read_for_hours_are_told_in_time(kind, name, tmp_path
     start = time.monotonic()
     with pytest.raises((MicrographError, DamageError)):
         rosetta.sources(tmp_path / name, Limits(seconds=2))
-    assert time.monotonic() - start < 20  # of which 3 are for a new server's imports
+    # It would take hours. A new server imports for 3 seconds, for a minute on a busy machine.
+    assert time.monotonic() - start < 300
 
 
 @every_version
