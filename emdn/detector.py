@@ -930,11 +930,9 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
         counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
         if counter is not None:
             return counter
-    elif blocks.step and min(shape.correlation) > WEAK:
-        dark = 0.0 if offset is None else offset
-        if _floor_of_counts(blocks, transfer, dark):
-            told = None if offset is not None else 0.0
-            return Estimate(Detector(blocks.step, dark), 0.0, told, 0.0, 0.0, True)
+    shared = blocks.step and min(shape.correlation) > WEAK
+    if shared and _floor_of_counts(blocks, transfer, offset or 0.0):
+        return _counts(blocks.step, offset)
     line = _line(blocks, transfer, shape)
     return _camera(blocks, shape, line, offset) if line.level > 0 else None
 
@@ -966,14 +964,13 @@ def _counter(
     """Return the detector of an image whose grey levels are counts, else None."""
     dark = 0.0 if offset is None else offset
     ratio, error = (each / step for each in line.through(dark))
-    told = None if offset is not None else 0.0
     doubt = min(2 * MODEL_ERROR + SIGNIFICANT * error, MOST_DOUBT)
     slope_error = float(np.sqrt(line.covariance[1, 1]))
     # A camera with an offset may have as much noise on average, but of a steeper slope.
     steeper = line.slope > SLOPE_OF_COUNTS[1] * step + SIGNIFICANT * slope_error
     alike = abs(ratio - 1) < doubt or _textured_counts(step, line, transfer, dark)
     if alike and not steeper:
-        return Estimate(Detector(step, dark), 0.0, told, 0.0, 0.0, True)
+        return _counts(step, offset)
     doubt = SIGNIFICANT * np.hypot(slope_error, MODEL_ERROR * step)
     if offset is None and slope_error < 0.15 * step and abs(abs(line.slope) - step) < doubt:
         gain = float(np.copysign(step, line.slope))
@@ -981,6 +978,12 @@ def _counter(
         error = float(np.hypot(line.at(line.centre)[1], MODEL_ERROR * line.level))
         return Estimate(counts, 0.0, error / step, None, 0.0, True)
     return None
+
+
+def _counts(step: float, offset: float | None) -> Estimate:
+    """Return the detector of counts, whose level of no electrons is 0 if it is not told."""
+    dark, error = (0.0, 0.0) if offset is None else (offset, None)
+    return Estimate(Detector(step, dark), 0.0, error, 0.0, 0.0, True)
 
 
 def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float) -> bool:
@@ -1060,7 +1063,8 @@ def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -
         readout_error = rest_error / (2 * np.sqrt(max(variance, rest_error)) * gain)
     else:
         gain, gain_error = line.through(dark)  # which stands and falls with `dark`
-        doubt = max(abs(rest), rest_error)
+        belied = rest < -SIGNIFICANT * rest_error  # by a line that ends below the offset
+        doubt = abs(rest) if belied else rest_error
         gain_error = np.hypot(gain_error, doubt / (line.centre - dark))
         readout_error = np.sqrt(max(rest, 0.0) + rest_error) / gain
     detector = Detector(
