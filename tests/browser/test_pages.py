@@ -197,6 +197,19 @@ def test_each_chapter_offers_its_notebook():
         assert (HTML / "notebooks" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_each_figure_that_a_chapter_names_is_on_its_page():
+    """A cell that shows nothing loses its figure, and the caption, without a word."""
+    chapters = sorted((Path(__file__).parents[2] / "book").glob("*.md"))
+    named = {
+        (path.stem, name)
+        for path in chapters
+        for name in re.findall(r"^ +name: (fig-\S+)$", path.read_text(), re.M)
+    }
+    assert named
+    missing = {each for each in named if f'id="{each[1]}"' not in read(f"{each[0]}.html")}
+    assert not missing
+
+
 def test_each_page_has_a_description_of_its_own():
     described = [
         match[1]
