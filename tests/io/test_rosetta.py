@@ -166,7 +166,7 @@ def test_tags_that_would_be_read_for_hours_are_told_in_time(kind, name, tmp_path
     start = time.monotonic()
     with pytest.raises((MicrographError, DamageError)):
         rosetta.sources(tmp_path / name, Limits(seconds=2))
-    # It would take hours. A new server imports for 3 seconds, for a minute on a busy machine.
+    # It would take hours. A new server imports for 3 s, and on a busy machine for a minute.
     assert time.monotonic() - start < 300
 
 
