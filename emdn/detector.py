@@ -24,7 +24,7 @@ from numpy.fft import fft2, fftfreq, ifft2, rfftfreq
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
 from scipy.linalg import toeplitz
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, uniform_filter1d
 
 from emdn.noise import add_shot_noise
 
@@ -45,7 +45,8 @@ MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
-COST_OF_READOUT = 20.0  # and in white noise beside the correlated noise
+COST_OF_STRENGTH = 25.0  # times its share, for seldom is it stronger than noise
+COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
@@ -61,6 +62,7 @@ MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of cou
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
 MOST_LEVELS = 20_000  # grey levels, above which a comb of levels is not looked for
+HARDLY_CLIPPED = 0.005  # share of clipped pixels; the variance of noise is then 1 % too low
 STEADY = 0.05  # share of their distance by which the levels of a comb may be off
 
 # ------------------------------------------------------------------- applied to an image
@@ -496,15 +498,24 @@ def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
     """Say which blocks a lowest level clips, or may have spared by chance alone.
 
     Noise that is clipped comes close to the level; the bright side of a border does not.
+    Blocks so bright that noise hardly reaches the level are believed, those that it
+    reaches as well as the others, since to choose among them would be to choose the noise.
     """
     at = pixels == level
     touched = at.any((1, 2))
     gap = np.where(at, np.inf, pixels).min((1, 2)) - level
     noise = touched & (gap < 0.5 * (np.median(pixels, (1, 2)) - level))
+    borders = touched & ~noise
     if not noise.any():
-        return touched
-    mean = pixels.mean((1, 2))
-    return touched | (mean < np.quantile(mean[noise], 0.98))
+        return borders
+    by_mean = np.argsort(pixels.mean((1, 2)))
+    by_mean = by_mean[~borders[by_mean]]
+    alike = max(FEWEST_BLOCKS, len(by_mean) // 16)  # blocks of about the same mean
+    share = uniform_filter1d(at[by_mean].mean((1, 2)), alike, mode="nearest")
+    reached = np.flatnonzero(share > HARDLY_CLIPPED)
+    if reached.size:
+        borders[by_mean[: reached[-1] + 1]] = True
+    return borders
 
 
 def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
@@ -642,11 +653,14 @@ def _cheapest(spreads: Floats, transfer: _Transfer) -> _Choice:
     against_slopes = _misfit_of_slopes(spectra, transfer)
     choices = []
     for kind in ("noise", *DECAYS, "readout"):
-        amounts, costs = _misfit_of_levels(_parts(kind, spectra), transfer)
+        parts = _parts(kind, spectra)
+        amounts, costs = _misfit_of_levels(parts, transfer)
         if kind == "readout":  # of white noise it is no part of its own
             costs = np.where(white, np.inf, costs + COST_OF_READOUT)
         elif kind != "noise":
-            costs = costs + COST_OF_TEXTURE
+            energies = amounts * parts[:, :, FAST].mean(2)
+            share = energies[:, 1] / np.maximum(energies.sum(1), 1e-300)
+            costs = costs + COST_OF_TEXTURE + COST_OF_STRENGTH * share
         costs = costs + against_slopes
         i = int(np.argmin(costs + correlated))
         cost = float(costs[i] + correlated[i])
@@ -931,7 +945,7 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
         if counter is not None:
             return counter
     shared = blocks.step and min(shape.correlation) > WEAK
-    if shared and _floor_of_counts(blocks, transfer, offset or 0.0):
+    if shared and _floor_of_counts(blocks, transfer, shape, offset or 0.0):
         return _counts(blocks.step, offset)
     line = _line(blocks, transfer, shape)
     return _camera(blocks, shape, line, offset) if line.level > 0 else None
@@ -1006,19 +1020,19 @@ def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float)
     return low < slope < high and slope_error < (high - low) / SIGNIFICANT
 
 
-def _floor_of_counts(blocks: _Blocks, transfer: _Transfer, dark: float) -> bool:
-    """Say whether there is the shot noise of counts where there is least noise.
+def _floor_of_counts(
+    blocks: _Blocks, transfer: _Transfer, shape: _Shape, dark: float
+) -> bool:
+    """Say whether what is white beside the correlated noise is the shot noise of counts.
 
     Structure as fine as pixels passes for noise that neighbours share in both directions.
-    Both have little energy at the highest frequencies. Counts keep their shot noise there,
-    in dark and in bright parts; a point spread leaves little of it, and readout noise does
-    not grow with brightness.
+    Beside it counts keep their shot noise, which grows with brightness as readout noise
+    does not, in dark and in bright parts.
     """
-    least = np.argsort(np.where(FAST, transfer.level, np.inf))[:FEW_LEAST]
     expected = blocks.step * (blocks.mean - dark)
-    ratio = transfer.level[least].mean() / max(float(np.median(expected)), 1e-300)
-    if abs(ratio - 1) > MOST_DOUBT:
+    if abs(shape.readout / max(float(np.median(expected)), 1e-300) - 1) > MOST_DOUBT:
         return False
+    least = np.argsort(np.where(FAST, transfer.level, np.inf))[:FEW_LEAST]
     more = blocks.energy[:, least].mean(1) - (1 - MOST_DOUBT) * expected
     tenths = np.array_split(more[np.argsort(blocks.mean)], 10)
     return all(

@@ -1,6 +1,7 @@
 """Laws of detectors: what they do, and that one noisy image shows it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -273,6 +274,17 @@ def test_readout_noise_is_told_from_shot_noise_where_zero_is_dark(readout):
     assert found.detector.gain == pytest.approx(3.7, rel=0.15)
 
 
+@pytest.mark.parametrize("kind", SPECIMENS)
+def test_a_little_readout_noise_does_not_hide_correlated_noise(kind):
+    electrons = 60 * specimen(kind, 256)
+    camera = replace(SCINTILLATOR, readout=1.0)
+    image = camera.apply(electrons, np.random.default_rng(0))
+    seen = measured(image).detector
+    # The finest structure of a specimen passes for noise.
+    assert 0.7 < noise(seen, image.mean()) / noise(camera, image.mean()) < 1.7
+    assert seen.correlation == pytest.approx(camera.correlation, abs=0.15)
+
+
 def test_readout_noise_and_offset_are_told_apart_where_the_offset_is_told():
     camera = Detector(3.7, offset=100.0, readout=4.0)
     image = camera.apply(ramp(512, 1.0, 60.0), np.random.default_rng(0))
@@ -358,6 +370,20 @@ def test_what_is_no_image_does_not_decide(camera, distract):
     change = abs(found.detector.gain - plain.detector.gain)
     assert change <= 1.5 * found.gain_error
     assert found.detector.correlation == pytest.approx(plain.detector.correlation, abs=0.05)
+
+
+@pytest.mark.parametrize("contrast", [0.3, 1.0])
+@pytest.mark.parametrize("share", [0.175, 1.0])
+@pytest.mark.parametrize("camera", [COUNTER, CCD, SCINTILLATOR])
+def test_a_file_whose_contrast_clips_both_ends_keeps_the_noise(camera, share, contrast):
+    electrons = 33 + contrast * (hills(256) - 33)
+    image = camera.apply(electrons, np.random.default_rng(0))
+    dark, bright = np.percentile(image, [share, 100 - share])
+    stretch = 255 / (bright - dark)
+    exported = ((image - dark) * stretch).clip(0, 255).round()
+    found = noise(measured(exported).detector, exported.mean())
+    truth = stretch**2 * noise(camera, exported.mean() / stretch + dark)
+    assert found == pytest.approx(truth, rel=0.1)
 
 
 def test_masks_of_every_kind_say_the_same():

@@ -43,10 +43,17 @@ DETECTORS = {
     "counter on a pedestal": Detector(1.0, offset=1000.0),
     "CCD": Detector(3.7, readout=3.0),
     "scintillator": Detector(7.0, offset=100.0, correlation=(0.445, 0.445)),
+    "scintillator with readout": Detector(
+        7.0, offset=100.0, readout=1.0, correlation=(0.445, 0.445)
+    ),
     "slow amplifier": Detector(3.7, correlation=(0.4, 0.0)),
     "inverted": Detector(-1.0, offset=4000.0),
     "8 bit": Detector(1.0),
+    "8 bit, clipped": Detector(1.0),
 }
+# Per cent of the pixels that become black, and white, where a file has 8 bit: none, or as
+# many as programs choose that adjust the contrast automatically.
+CLIPPED = {"8 bit": 0.0, "8 bit, clipped": 0.175}
 
 
 def specimens(side: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -78,13 +85,14 @@ def recorded(
     """Return an image of a detector, and the detector with its units."""
     detector = DETECTORS[name]
     image = detector.apply(clean * scale, rng)
-    if name != "8 bit":
+    if name not in CLIPPED:
         return image, detector
-    stretch = 255 / np.ptp(image)
-    dark = float(image.min())
-    exported = np.round((image - dark) * stretch).astype(np.float32)
+    share = CLIPPED[name]
+    dark, bright = map(float, np.percentile(image, [share, 100 - share]))
+    stretch = 255 / (bright - dark)
+    exported = np.round((image - dark) * stretch).clip(0, 255).astype(np.float32)
     rounding = float(1 / np.sqrt(12) / stretch)
-    return exported, Detector(float(stretch), float(-dark * stretch), rounding)
+    return exported, Detector(stretch, -dark * stretch, rounding)
 
 
 def compare(

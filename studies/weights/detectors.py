@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from detector import SEED, micrographs, recorded
+from detector import CLIPPED, SEED, micrographs, recorded
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -48,8 +48,10 @@ ROWS = (
     ("sparse counter", "counter", (1.0, 5.0)),
     ("CCD", "CCD", (60.0, 400.0)),
     ("scintillator", "scintillator", (60.0, 400.0)),
+    ("scintillator with readout", "scintillator with readout", (60.0, 400.0)),
     ("slow amplifier", "slow amplifier", (60.0, 400.0)),
     ("8 bit", "8 bit", (60.0, 400.0)),
+    ("8 bit, clipped", "8 bit, clipped", (60.0, 400.0)),
     ("JPEG", "8 bit", (60.0, 400.0)),
 )
 
@@ -71,7 +73,7 @@ def expose(
         file = io.BytesIO()
         Image.fromarray(noisy.astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
         noisy = np.asarray(Image.open(file)).astype(np.float32)
-    elif name != "8 bit":
+    elif name not in CLIPPED:
         noisy = np.round(noisy)  # as files of integers hold it
     return Exposure(noisy, detector.expected(scale * clean), detector)
 
