@@ -46,7 +46,7 @@ OUTLIER = 5.0  # standard deviations above the line, from where a block is no ev
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_STRENGTH = 15.0  # times its share, for seldom is it stronger than noise
-COST_OF_READOUT = 6.0  # and in white noise beside the correlated noise
+COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
@@ -942,7 +942,8 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
     if not np.median(transfer.level[FAST]) > 0:
         return None
     shape = _noise_shape(transfer)
-    if blocks.step and max(shape.correlation) < WEAK:
+    few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # too few to show correlation
+    if blocks.step and (few or max(shape.correlation) < WEAK):
         white = _noise_shape(transfer, only_white=True)
         counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
         if counter is not None:
