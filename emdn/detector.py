@@ -508,17 +508,14 @@ def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
     borders = touched & ~noise
     if not noise.any():
         return borders
-    mean = pixels.mean((1, 2))
-    by_mean = np.argsort(mean)
+    by_mean = np.argsort(pixels.mean((1, 2)))
     by_mean = by_mean[~borders[by_mean]]
     alike = max(FEWEST_BLOCKS, len(by_mean) // 16)  # blocks of about the same mean
     share = uniform_filter1d(at[by_mean].mean((1, 2)), alike, mode="nearest")
     reached = np.flatnonzero(share > HARDLY_CLIPPED)
-    distorted = borders.copy()
     if reached.size:
-        distorted[by_mean[: reached[-1] + 1]] = True
-    # Of small images, of whose blocks all are alike, the farthest from the level are left.
-    return distorted & (touched | (mean < np.quantile(mean[noise], 0.98)))
+        borders[by_mean[: reached[-1] + 1]] = True
+    return borders
 
 
 def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
