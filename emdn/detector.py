@@ -45,7 +45,7 @@ MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
-COST_OF_STRENGTH = 15.0  # times its share, for seldom is it stronger than noise
+COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
 COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
@@ -505,17 +505,15 @@ def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
     touched = at.any((1, 2))
     gap = np.where(at, np.inf, pixels).min((1, 2)) - level
     noise = touched & (gap < 0.5 * (np.median(pixels, (1, 2)) - level))
-    borders = touched & ~noise
-    if not noise.any():
-        return borders
+    distorted = touched & ~noise  # borders
     by_mean = np.argsort(pixels.mean((1, 2)))
-    by_mean = by_mean[~borders[by_mean]]
+    by_mean = by_mean[~distorted[by_mean]]
     alike = max(FEWEST_BLOCKS, len(by_mean) // 16)  # blocks of about the same mean
     share = uniform_filter1d(at[by_mean].mean((1, 2)), alike, mode="nearest")
     reached = np.flatnonzero(share > HARDLY_CLIPPED)
     if reached.size:
-        borders[by_mean[: reached[-1] + 1]] = True
-    return borders
+        distorted[by_mean[: reached[-1] + 1]] = True
+    return distorted
 
 
 def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
@@ -939,7 +937,7 @@ def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
     if not np.median(transfer.level[FAST]) > 0:
         return None
     shape = _noise_shape(transfer)
-    few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # too few to show correlation
+    few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # in which white noise looks correlated
     if blocks.step and (few or max(shape.correlation) < WEAK):
         white = _noise_shape(transfer, only_white=True)
         counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
