@@ -386,6 +386,19 @@ def test_a_file_whose_contrast_clips_both_ends_keeps_the_noise(camera, share, co
     assert found == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.parametrize("share", [0.175, 1.0])
+@pytest.mark.parametrize("name", ["carbon", "film", "fibres", "vesicles"])
+def test_a_clipped_specimen_keeps_its_noise(name, share):
+    if name in real_specimens.names():
+        clean = real_specimens.load(name)[0][:512, :512]
+    else:
+        clean = specimen(name, 512)
+    image = CCD.apply(60 * (clean - clean.min()) / np.ptp(clean), np.random.default_rng(0))
+    clipped = image.clip(*np.percentile(image, [share, 100 - share]))
+    found, plain = (noise(measured(x).detector, image.mean()) for x in (clipped, image))
+    assert found == pytest.approx(plain, rel=0.05)
+
+
 def test_masks_of_every_kind_say_the_same():
     image = CCD.apply(hills(), np.random.default_rng(0))
     mask = np.zeros(image.shape, bool)
