@@ -204,12 +204,12 @@ def run_by_onnx(path: Path) -> tuple[Run, bool, str]:
         session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
+        inputs, outputs = _ends(session.get_inputs()), _ends(session.get_outputs())
     except Exception as error:  # a damaged file raises errors of the library's own kinds
         raise ValueError(
             f"{path}: is no network as an ONNX file, or is damaged "
             f"({type(error).__name__}); name another file"
         ) from error
-    inputs, outputs = _ends(session.get_inputs()), _ends(session.get_outputs())
     image, counts = ("float", None, None, None, 1), ("float", None)
     known = {"noisy": image}, {"noisy": image, "counts": counts}
     if inputs not in known or outputs != {"denoised": image}:

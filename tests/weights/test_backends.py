@@ -146,8 +146,13 @@ def test_a_graph_without_its_keras_file_cannot_be_trained_on(tmp_path):
         read_model(tmp_path / "own.onnx")
 
 
+WHOLE = find("low", "onnx").read_bytes()
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"not a network", find("low", "onnx").read_bytes()[:50_000]]
+    "content",
+    [b"", b"not a network", WHOLE[:50_000], WHOLE.replace(b"denoised", b"denoise\xff")],
+    ids=["no bytes", "text", "cut short", "no letters"],
 )
 def test_a_damaged_graph_is_refused_in_one_line(content, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(content)
