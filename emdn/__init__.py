@@ -40,7 +40,7 @@ The rooms, a small core and eight wings, which import along the flow and never b
     networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference,
                    onnx_graph
     weights/       the networks that ship, their model cards, and what runs them: backends,
-                   onnx_file, ncnn_graph
+                   ncnn_graph
     data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline
     training/      a run in a folder: recipe, step, run, dry_run, log, checkpoints
     benchmark/     scores of methods: method, filters, peers, methods, instances, rows, run,

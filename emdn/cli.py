@@ -763,7 +763,7 @@ def info(
     backend = choose_backend()  # before TensorFlow is loaded to ask for its version
     if trains := is_installed("tensorflow") and is_installed("keras"):
         load_tensorflow()
-    for module in ("emdn", "onnxruntime", "ncnn", "tensorflow", "keras", "numpy"):
+    for module in ("emdn", "onnxruntime", "ncnn", "onnx", "tensorflow", "keras", "numpy"):
         # Of the module, since tensorflow-cpu brings the module tensorflow too.
         there = is_installed(module)
         version = import_module(module).__version__ if there else "not installed"

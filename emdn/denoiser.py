@@ -88,7 +88,7 @@ class Denoiser:
     FileNotFoundError
         If there are no such weights.
     ModuleNotFoundError
-        If TensorFlow or ncnn is wanted and not installed.
+        If what the backend needs is not installed.
 
     Examples
     --------

@@ -102,7 +102,7 @@ def test_what_needs_training_names_its_extra_in_one_line(arguments, noisy, monke
 def test_ncnn_names_its_extra_in_one_line(noisy):
     done = emdn("denoise", noisy, "--backend", "ncnn")
     assert done.returncode == 1
-    assert 'backend ncnn needs ncnn; pip install "emdn[fast]"' in done.stderr
+    assert 'backend ncnn needs ncnn and onnx; pip install "emdn[fast]"' in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 

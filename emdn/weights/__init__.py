@@ -26,7 +26,7 @@ from emdn.weights.backends import (
     Run,
     choose_backend,
     choose_precision,
-    is_installed,
+    has_ncnn,
     require_training,
     run_by_ncnn,
     run_by_onnx,
@@ -148,7 +148,7 @@ def load(
         If the file is damaged, its network is none from image to image, or the backend or
         the precision is none for it.
     ModuleNotFoundError
-        If TensorFlow or ncnn is needed and not installed.
+        If what the backend needs is not installed.
     RuntimeError
         If the process was forked from one that had loaded a network.
     """
@@ -171,7 +171,7 @@ def _libraries(path: Path, backend: Backend) -> tuple[Library, ...]:
     if not _is_onnx(path):
         return ("tensorflow",)
     if backend == "auto":
-        return ("ncnn", "onnx") if is_installed("ncnn") else ("onnx",)
+        return ("ncnn", "onnx") if has_ncnn() else ("onnx",)
     return (choose_backend(backend),)
 
 
@@ -286,7 +286,7 @@ def find(weights: str | PathLike[str], backend: Backend = "auto") -> Path:
     ValueError
         If the file is none for the backend.
     ModuleNotFoundError
-        If TensorFlow or ncnn is wanted and not installed.
+        If what the backend needs is not installed.
     """
     chosen = choose_backend(backend)
     if weights in NAMES:

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.weights.ncnn_graph import to_ncnn
-from emdn.weights.onnx_file import read_graph
-
 if TYPE_CHECKING:
     import keras
 
@@ -67,22 +64,22 @@ def choose_backend(backend: Backend = "auto") -> Library:
     ValueError
         If there is no such backend.
     ModuleNotFoundError
-        If TensorFlow or ncnn is wanted and not installed.
+        If what the backend needs is not installed.
     """
     if backend not in get_args(Backend):
         names = ", ".join(get_args(Backend))
         raise ValueError(f"backend must be one of {names}, got {backend!r}")
     if backend == "tensorflow":
         require_training("backend tensorflow")
-    if backend == "ncnn" and not is_installed("ncnn"):
-        remedy = 'pip install "emdn[fast]" (from a clone: ".[fast]") brings it'
-        raise ModuleNotFoundError(f"backend ncnn needs ncnn; {remedy}", name="ncnn")
+    if backend == "ncnn" and not has_ncnn():
+        remedy = 'pip install "emdn[fast]" (from a clone: ".[fast]") brings both'
+        raise ModuleNotFoundError(f"backend ncnn needs ncnn and onnx; {remedy}")
     if backend != "auto":
         return backend
     loaded = sys.modules.get("tensorflow") is not None
     if loaded or (has_gpu_driver() and is_installed("tensorflow")):
         return "tensorflow"
-    return "ncnn" if is_installed("ncnn") else "onnx"
+    return "ncnn" if has_ncnn() else "onnx"
 
 
 def choose_precision(
@@ -125,6 +122,11 @@ def is_installed(module: str) -> bool:
     """Return whether a module could be imported, without loading it."""
     spec = find_spec(module)
     return spec is not None and spec.origin is not None  # a folder of that name has none
+
+
+def has_ncnn() -> bool:
+    """Return whether ncnn is installed, and the package onnx that reads networks for it."""
+    return is_installed("ncnn") and is_installed("onnx")
 
 
 def has_gpu_driver() -> bool:
@@ -202,12 +204,12 @@ def run_by_onnx(path: Path) -> tuple[Run, bool, str]:
         session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
+        inputs, outputs = _ends(session.get_inputs()), _ends(session.get_outputs())
     except Exception as error:  # a damaged file raises errors of the library's own kinds
         raise ValueError(
             f"{path}: is no network as an ONNX file, or is damaged "
             f"({type(error).__name__}); name another file"
         ) from error
-    inputs, outputs = _ends(session.get_inputs()), _ends(session.get_outputs())
     image, counts = ("float", None, None, None, 1), ("float", None)
     known = {"noisy": image}, {"noisy": image, "counts": counts}
     if inputs not in known or outputs != {"denoised": image}:
@@ -261,9 +263,11 @@ def run_by_ncnn(path: Path) -> tuple[Run, bool, str]:
     ValueError
         If the file is damaged, or its network is none that ncnn runs faster.
     """
+    from emdn.weights.ncnn_graph import to_ncnn  # imports onnx, which takes 0.3 s
+
     ncnn = _import_ncnn()
     try:
-        network = to_ncnn(read_graph(path.read_bytes()))
+        network = to_ncnn(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     net = ncnn.Net()

@@ -89,11 +89,22 @@ def test_tensorflow_is_taken_for_a_graphics_card_or_where_it_is_loaded():
 
 
 def test_ncnn_is_taken_where_it_is_installed_and_tensorflow_is_not_wanted():
-    assert drawn(installed=("ncnn",)) == "ncnn"
-    assert drawn(installed=("ncnn", "tensorflow")) == "ncnn"
-    assert drawn(driver=True, installed=("ncnn",)) == "ncnn"
-    assert drawn(driver=True, installed=("ncnn", "tensorflow")) == "tensorflow"
-    assert drawn(loaded=True, installed=("ncnn", "tensorflow")) == "tensorflow"
+    fast = ("ncnn", "onnx")
+    assert drawn(installed=fast) == "ncnn"
+    assert drawn(installed=(*fast, "tensorflow")) == "ncnn"
+    assert drawn(driver=True, installed=fast) == "ncnn"
+    assert drawn(driver=True, installed=(*fast, "tensorflow")) == "tensorflow"
+    assert drawn(loaded=True, installed=(*fast, "tensorflow")) == "tensorflow"
+
+
+@pytest.mark.parametrize("alone", ["ncnn", "onnx"])
+def test_half_of_what_ncnn_needs_is_not_enough(alone, monkeypatch):
+    """The package onnx reads a network for ncnn."""
+    assert drawn(installed=(alone,)) == "onnx"
+    monkeypatch.setattr("emdn.weights.backends.is_installed", lambda name: name == alone)
+    with pytest.raises(ModuleNotFoundError, match=r"ncnn and onnx; pip .*emdn\[fast\]"):
+        load("auto", backend="ncnn")
+    assert load("auto", backend="onnx").backend.startswith("onnxruntime ")
 
 
 def test_a_folder_of_the_name_of_a_package_is_none(tmp_path, monkeypatch):
@@ -135,8 +146,13 @@ def test_a_graph_without_its_keras_file_cannot_be_trained_on(tmp_path):
         read_model(tmp_path / "own.onnx")
 
 
+WHOLE = find("low", "onnx").read_bytes()
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"not a network", find("low", "onnx").read_bytes()[:50_000]]
+    "content",
+    [b"", b"not a network", WHOLE[:50_000], WHOLE.replace(b"denoised", b"denoise\xff")],
+    ids=["no bytes", "text", "cut short", "no letters"],
 )
 def test_a_damaged_graph_is_refused_in_one_line(content, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(content)
