@@ -28,6 +28,17 @@ from scipy.ndimage import convolve1d
 
 from emdn.noise import add_shot_noise
 
+__all__ = [
+    "MODEL_ERROR",
+    "SIDE",
+    "Detector",
+    "Estimate",
+    "estimate_detector",
+    "estimate_from_patches",
+    "sample_windows",
+    "spread_of",
+]
+
 Floats = NDArray[np.float64]
 
 SIDE = 8  # pixels at a side of a block
