@@ -19,11 +19,21 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.fft import fft2, fftfreq, ifft2
 from numpy.typing import ArrayLike, NDArray
-from scipy.fft import dct
 from scipy.linalg import toeplitz
 
+from emdn.detector.blocks import (
+    COSINES,
+    FAST,
+    FEWEST_BLOCKS,
+    HALVES,
+    SIDE,
+    Blocks,
+    U,
+    V,
+    sample_windows,
+    sound_blocks,
+)
 from emdn.detector.model import Detector, autocorrelation, kernels, neighbours, spread_of
 
 __all__ = [
@@ -38,15 +48,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-
-SIDE = 8  # pixels at a side of a block
-FEWEST_BLOCKS = 4  # blocks, below which nothing is measured
-PATCH = 256  # pixels, about the side of a patch in which periods are looked for
-CELL = 16  # frequencies at a side of the neighbourhood of a peak
-SLOWEST = 0.06  # cycles a pixel, from where on peaks are looked for
-PEAK = 20.0  # medians of its neighbourhood; noise alone is higher once in a million
-PERIODIC = 0.2  # share of the faster power in peaks, from where on they are cut down
-MOST_PATCHES = 16  # of 1024 x 1024 pixels; of a larger image about so many are taken
 
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
@@ -70,20 +71,7 @@ MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of cou
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
-MOST_LEVELS = 20_000  # grey levels, above which a comb of levels is not looked for
-HARDLY_CLIPPED = (
-    0.02  # share of clipped pixels; the variance of noise is then 3.5 % too low
-)
-STEADY = 0.05  # share of their distance by which the levels of a comb may be off
-
-# ----------------------------------------------------------------- the cosine transform
-
-COSINES: Any = dct(np.eye(SIDE), norm="ortho", axis=0)
-TRANSFORM = np.kron(COSINES, COSINES)  # of a block as a row of 64 pixels
-V, U = (each.ravel() for each in np.indices((SIDE, SIDE)))  # frequencies down and along
-ODD = (U + V) % 2 == 1
 NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
-FAST = np.maximum(U, V) >= SIDE - 3  # those that are measured: most structure is slower
 DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
 
 
@@ -136,190 +124,6 @@ def _structure(decay: int) -> Floats:
 # --------------------------------------------------------------------- measured in blocks
 
 
-class _Blocks(NamedTuple):
-    """What the blocks of an image tell about its noise."""
-
-    mean: Floats  # (B,)
-    energy: Floats  # (B, 64), squares of the cosine transform's coefficients
-    step: float  # distance of the grey levels, where it is always the same, else 0
-
-
-def _sound_blocks(sampled: NDArray, mask: NDArray[np.bool_] | None) -> _Blocks | None:
-    """Return the blocks that hold nothing but an image, or None if there are too few."""
-    patches = sampled.astype(np.float64)
-    pixels = _blocks_of(patches)
-    sound: Any = np.isfinite(pixels).all((1, 2))
-    if mask is not None:
-        sound &= ~_blocks_of(mask).any((1, 2))
-    sound[sound] = pixels[sound].reshape(-1, SIDE**2).std(1) > 0
-    if np.count_nonzero(sound) < FEWEST_BLOCKS:
-        return None
-    sound[sound] = ~_with_constants(pixels[sound], pixels[sound].min())
-    if np.count_nonzero(sound) < FEWEST_BLOCKS:
-        return None
-    levels, pixels_at = np.unique(pixels[sound], return_counts=True)
-    step = _level_distance(levels)
-    sound[sound] = ~_clipped(pixels[sound], levels, pixels_at, step)
-    if np.count_nonzero(sound) < FEWEST_BLOCKS:
-        return None
-    mean = pixels[sound].mean((1, 2))
-    noise = _blocks_of(_without_periods(patches, sound))[sound]
-    rows = (noise - noise.mean((1, 2), keepdims=True)).reshape(-1, SIDE**2)
-    return _Blocks(mean, (rows @ TRANSFORM.T) ** 2, step)
-
-
-def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Return the rows and columns of the patches in which noise is measured.
-
-    A patch consists of whole blocks. Of a large image some are taken, spread evenly.
-    """
-    numbers = [max(1, round(length / PATCH)) for length in shape]
-    sides = [
-        length // number // SIDE * SIDE
-        for length, number in zip(shape, numbers, strict=True)
-    ]
-    every = int(np.ceil(np.sqrt(np.prod(numbers) / MOST_PATCHES)))
-    down, along = (
-        [slice(n * side, (n + 1) * side) for n in range(0, number, every)]
-        for number, side in zip(numbers, sides, strict=True)
-    )
-    return [(rows, columns) for rows in down for columns in along]
-
-
-def _blocks_of(patches: NDArray) -> NDArray:
-    """Return (P, H, W) patches as (B, 8, 8) blocks."""
-    number, height, width = patches.shape
-    cut = patches.reshape(number, height // SIDE, SIDE, width // SIDE, SIDE)
-    return cut.swapaxes(2, 3).reshape(-1, SIDE, SIDE)
-
-
-def _without_periods(patches: Floats, sound: NDArray[np.bool_]) -> Floats:
-    """Return patches without the lattices and weaves in them, which repeat.
-
-    What repeats has sharp peaks in the Fourier transform, and noise has none, be it
-    correlated or not: its power varies from one frequency to the next like an exponential
-    distribution around a smooth mean. So a peak that stands out of its neighbourhood is
-    cut down to the level there. Patches in which such peaks are weak stay as they are.
-    """
-    number, height, width = patches.shape
-    if min(height, width) < 2 * CELL:
-        return patches
-    grid = sound.reshape(number, height // SIDE, width // SIDE)
-    sound = grid.repeat(SIDE, axis=1).repeat(SIDE, axis=2)
-    pixels = sound.sum((1, 2), keepdims=True)
-    mean = np.where(sound, patches, 0.0).sum((1, 2), keepdims=True) / np.maximum(pixels, 1)
-    image = np.where(sound, patches - mean, 0.0)
-    transform = fft2(image) - _of_borders(image)
-    power = np.abs(transform) ** 2
-    ordinary = _ordinary(power)
-    frequency = np.maximum(np.abs(fftfreq(height))[:, np.newaxis], np.abs(fftfreq(width)))
-    fast = np.where(frequency > SLOWEST, power, 0.0)
-    peaks = fast > PEAK * ordinary
-    transform[peaks] *= np.sqrt(ordinary[peaks] / power[peaks])
-    share = np.where(peaks, fast, 0.0).sum((1, 2)) / np.maximum(fast.sum((1, 2)), 1e-300)
-    periodic = (share > PERIODIC)[:, np.newaxis, np.newaxis]
-    return np.where(periodic, ifft2(transform).real, patches)
-
-
-def _ordinary(power: Floats) -> Floats:
-    """Return the median power in the neighbourhood of each frequency."""
-    number, height, width = power.shape
-    down, along = -height % CELL, -width % CELL
-    whole = np.pad(power, ((0, 0), (0, down), (0, along)), mode="wrap")
-    cells = whole.reshape(number, (height + down) // CELL, CELL, -1, CELL)
-    medians = np.median(cells, axis=(2, 4))
-    return medians.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, :height, :width]
-
-
-def _of_borders(image: Floats) -> NDArray[np.complex128]:
-    """Return the transform of what opposite borders have not in common.
-
-    A transform takes images for periodic, and the jump from one border to the other would
-    hide the peaks. L. Moisan, "Periodic plus smooth image decomposition", Journal of
-    Mathematical Imaging and Vision 39 (2011), equations 10 to 12.
-    """
-    jumps = np.zeros_like(image)
-    for first, last, other in (
-        (jumps[:, 0], jumps[:, -1], image[:, -1] - image[:, 0]),
-        (jumps[:, :, 0], jumps[:, :, -1], image[:, :, -1] - image[:, :, 0]),
-    ):
-        first += other
-        last -= other
-    down, along = (2 * np.cos(2 * np.pi * fftfreq(length)) for length in image.shape[1:])
-    laplacian = down[:, np.newaxis] + along - 4
-    laplacian[0, 0] = 1.0  # where the jumps, whose sum is 0, have no power
-    return fft2(jumps) / laplacian
-
-
-def _level_distance(levels: Floats) -> float:
-    """Return the distance of sorted levels where it is always the same, else 0."""
-    if not 1 < len(levels) <= MOST_LEVELS:
-        return 0.0
-    whole = np.round((levels - levels[0]) / np.diff(levels).min())
-    step = (levels[-1] - levels[0]) / whole[-1]
-    errors = np.abs(levels - levels[0] - whole * step)
-    return float(step) if errors.max() < STEADY * step else 0.0
-
-
-def _with_constants(pixels: Floats, ground: float) -> NDArray[np.bool_]:
-    """Say which blocks have a row or column of equal pixels above the ground.
-
-    Bars and borders have such pixels, and chance alone hardly ever makes them.
-    """
-    rows = (pixels.max(2) == pixels.min(2)) & (pixels[:, :, 0] > ground)
-    columns = (pixels.max(1) == pixels.min(1)) & (pixels[:, 0, :] > ground)
-    return rows.any(1) | columns.any(1)
-
-
-def _clipped(
-    pixels: Floats, levels: Floats, pixels_at: NDArray[np.int_], step: float
-) -> NDArray[np.bool_]:
-    """Say which blocks a clipped level distorts, at either end.
-
-    Of blocks near a clipped level those without a clipped pixel are the less noisy ones,
-    so no block there is believed. Where electrons are sparse most pixels have none, as
-    the Poisson distribution says; they are not clipped.
-    """
-    distorted = np.zeros(len(pixels), bool)
-    if _piled_up(pixels_at[::-1]):
-        distorted |= _near(-pixels, -levels[-1])
-    if _piled_up(pixels_at):
-        empty = np.exp(-(pixels.mean((1, 2)) - levels[0]) / step).mean() if step else 0.0
-        if (pixels == levels[0]).mean() > 1.3 * empty:
-            distorted |= _near(pixels, levels[0])
-            distorted |= _with_constants(pixels, -np.inf)
-    return distorted
-
-
-def _near(pixels: Floats, level: float) -> NDArray[np.bool_]:
-    """Say which blocks a lowest level clips, or may have spared by chance alone.
-
-    Noise that is clipped comes close to the level; the bright side of a border does not.
-    Blocks so bright that noise hardly reaches the level are believed, those that it
-    reaches as well as the others, since to choose among them would be to choose the noise.
-    """
-    from scipy.optimize import isotonic_regression  # takes half a second, see `model`
-
-    at = pixels == level
-    touched = at.any((1, 2))
-    gap = np.where(at, np.inf, pixels).min((1, 2)) - level
-    noise = touched & (gap < 0.5 * (np.median(pixels, (1, 2)) - level))
-    if not noise.any():
-        return touched
-    distorted = touched & ~noise  # borders
-    by_mean = np.argsort(pixels.mean((1, 2)))
-    by_mean = by_mean[~distorted[by_mean]]
-    # Noise reaches the level the less, the brighter a block is; structure does as it likes.
-    share = isotonic_regression(at[by_mean].mean((1, 2)), increasing=False).x
-    distorted[by_mean[share > HARDLY_CLIPPED]] = True
-    return distorted
-
-
-def _piled_up(pixels_at: NDArray[np.int_]) -> bool:
-    """Say whether the first level has far more pixels than the next one."""
-    return bool(pixels_at[0] > 8 + 2 * pixels_at[1])
-
-
 class _Transfer(NamedTuple):
     """Energy of each coefficient over the mean of blocks, where an image is smooth."""
 
@@ -339,11 +143,11 @@ def _solve(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, Floa
     return inverse @ (weighted @ values), inverse
 
 
-def _photon_transfer(blocks: _Blocks) -> _Transfer:
+def _photon_transfer(blocks: Blocks) -> _Transfer:
     """Weigh the blocks by their smoothness, and fit lines of energy over mean."""
     x = blocks.mean - np.median(blocks.mean)
     design = np.stack([np.ones_like(x), x], axis=1)
-    halves = [~ODD, ODD]
+    halves = HALVES
     energy = [blocks.energy[:, NOT_SLOW & half].mean(1) for half in halves]
     spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in halves]
     floor = 1e-3 * float(np.median(blocks.energy[:, NOT_SLOW].mean(1)))
@@ -545,10 +349,10 @@ class _Line(NamedTuple):
         return float(slope), float(inverse * np.sqrt((scores**2).sum()))
 
 
-def _line(blocks: _Blocks, transfer: _Transfer, shape: _Shape) -> _Line:
+def _line(blocks: Blocks, transfer: _Transfer, shape: _Shape) -> _Line:
     """Fit the line of variance over mean to all coefficients at once."""
     values, spreads = [], []
-    for half in (~ODD, ODD):
+    for half in HALVES:
         cells = FAST & half
         parts = shape.parts[:, cells]
         weighted = parts / shape.energy[cells] ** 2
@@ -719,18 +523,18 @@ def estimate_from_patches(
     Estimate or None
         What `estimate_detector` returns of the whole image.
     """
-    sound = _sound_blocks(patches, masked)
+    sound = sound_blocks(patches, masked)
     if sound is None or not np.median(sound.energy) > 0:
         return None
     # In units of about the noise no square overflows, whatever the units of the image, and
     # powers of two leave the gain of counts as it is.
     unit = float(2.0 ** np.round(np.log2(np.median(sound.energy)) / 2))
-    blocks = _Blocks(sound.mean / unit, sound.energy / unit**2, sound.step / unit)
+    blocks = Blocks(sound.mean / unit, sound.energy / unit**2, sound.step / unit)
     found = _estimate(blocks, None if offset is None else offset / unit)
     return found and found.scaled(unit)
 
 
-def _estimate(blocks: _Blocks, offset: float | None) -> Estimate | None:
+def _estimate(blocks: Blocks, offset: float | None) -> Estimate | None:
     """Return the detector of sound blocks, or None if they show no noise."""
     transfer = _photon_transfer(blocks)
     if not np.median(transfer.level[FAST]) > 0:
@@ -819,7 +623,7 @@ def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float)
 
 
 def _floor_of_counts(
-    blocks: _Blocks, transfer: _Transfer, shape: _Shape, dark: float
+    blocks: Blocks, transfer: _Transfer, shape: _Shape, dark: float
 ) -> bool:
     """Say whether what is white beside the correlated noise is the shot noise of counts.
 
@@ -840,7 +644,7 @@ def _floor_of_counts(
     )
 
 
-def _camera(blocks: _Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:
+def _camera(blocks: Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:
     """Return the detector of an image by its line of variance over mean alone."""
     level = line.level
     slope, slope_error = line.slope, float(np.sqrt(line.covariance[1, 1]))
