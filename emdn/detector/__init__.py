@@ -15,26 +15,22 @@ blocks can favour those in which the noise is low by chance.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import toeplitz
 
 from emdn.detector.blocks import (
-    COSINES,
     FAST,
     FEWEST_BLOCKS,
-    HALVES,
     SIDE,
     Blocks,
-    U,
-    V,
     sample_windows,
     sound_blocks,
 )
-from emdn.detector.model import Detector, autocorrelation, kernels, neighbours, spread_of
+from emdn.detector.model import Detector, spread_of
+from emdn.detector.photon_transfer import Transfer, photon_transfer
+from emdn.detector.spectra import MODEL_ERROR, Shape, noise_shape
+from emdn.detector.variance import Line, variance_line
 
 __all__ = [
     "MODEL_ERROR",
@@ -47,340 +43,16 @@ __all__ = [
     "spread_of",
 ]
 
-Floats = NDArray[np.float64]
-
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
-SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
-MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
-OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
-COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
-COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
-COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
-COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
 # What tells counts under fine structure from a camera whose grey levels are whole numbers.
-LOWEST = (
-    0.05  # share of the frequencies, that with least energy, which hardly hold structure
-)
+LOWEST = 0.05  # share of the frequencies that hold least energy, hardly of structure
 MOST_THERE = 1.5  # energy there of counts, in their shot noise
 SLOPE_OF_COUNTS = (0.6, 1.6)  # variance over mean, in grey levels
 FEW_LEAST = 4  # frequencies of least energy, of the 64
 MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of counts
-
-WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
-MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
-NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
-DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
-
-
-@cache
-def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]:
-    """Return the energy of each coefficient where one electron makes white noise of 1.
-
-    And the correlation of neighbours in a row and in a column.
-    """
-    down, along = kernels(width, memory)
-    axes = [
-        np.einsum("ui,ij,uj->u", COSINES, toeplitz(autocorrelation(kernel, SIDE)), COSINES)
-        for kernel in (down, along)
-    ]
-    return np.outer(*axes).ravel(), (neighbours(along), neighbours(down))
-
-
-@cache
-def _coarse() -> Floats:
-    """Return (G, 2) widths and memories that are tried first; the first one is white."""
-    widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
-    memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
-    spreads = [(w, m) for w in widths for m in memories if (w, m) != (0.0, 0.0)]
-    return np.array([(0.0, 0.0), *spreads])
-
-
-def _finer(spread: Floats, step: Floats) -> Floats:
-    """Return a spread and its neighbours at a step, after that of white noise."""
-    moves = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    around = spread + moves * step
-    if spread[0] == 0:  # a point spread below 0.2 pixels reaches no neighbour
-        around[:, 0] = np.where(moves[:, 0] > 0, 0.2 + step[0], 0.0)
-    around[:, 0] = np.clip(around[:, 0], 0, WIDEST)
-    around[:, 1] = np.clip(around[:, 1], -MOST_MEMORY, MOST_MEMORY)
-    return np.unique(np.vstack([(0.0, 0.0), around]).round(5), axis=0)
-
-
-def _spectra(spreads: Floats) -> Floats:
-    """Return the (G, 64) spectra of several spreads."""
-    return np.stack([_spectrum(float(w), float(m))[0] for w, m in spreads])
-
-
-@cache
-def _structure(decay: int) -> Floats:
-    """Return how the energy of fine structure is spread over the coefficients."""
-    squared = np.maximum(U**2 + V**2, 1)
-    return np.minimum((49.0 / squared) ** (decay / 2), 1e6)
-
-
-# --------------------------------------------------------------------- measured in blocks
-
-
-class _Transfer(NamedTuple):
-    """Energy of each coefficient over the mean of blocks, where an image is smooth."""
-
-    design: Floats  # (B, 2): 1, and the mean less the median of the means
-    weight: Floats  # (2, B): for the even coefficients and for the odd ones
-    level: Floats  # (64,), energy at the median of the means
-    slope: Floats  # (64,)
-    level_error: Floats  # (64,)
-    slope_error: Floats  # (64,)
-
-
-def _solve(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Return the weighted least squares, and the inverse of their normal matrix."""
-    weighted = (design * weight[:, np.newaxis]).T
-    # Of an image of one level there is no slope, and the pseudo-inverse says 0.
-    inverse: Any = np.linalg.pinv(weighted @ design, hermitian=True)
-    return inverse @ (weighted @ values), inverse
-
-
-def _photon_transfer(blocks: Blocks) -> _Transfer:
-    """Weigh the blocks by their smoothness, and fit lines of energy over mean."""
-    x = blocks.mean - np.median(blocks.mean)
-    design = np.stack([np.ones_like(x), x], axis=1)
-    halves = HALVES
-    energy = [blocks.energy[:, NOT_SLOW & half].mean(1) for half in halves]
-    spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in halves]
-    floor = 1e-3 * float(np.median(blocks.energy[:, NOT_SLOW].mean(1)))
-    lines = [np.full(len(x), max(np.quantile(each, 0.2), floor)) for each in energy]
-    weights = [np.ones(len(x))] * 2
-    for _ in range(6):
-        weights = [
-            lines[1 - i] ** -2
-            * (lines[1 - i] / np.maximum(energy[1 - i], lines[1 - i])) ** SMOOTHNESS
-            * (energy[i] < lines[i] * (1 + OUTLIER * spread[i]))
-            for i in (0, 1)
-        ]
-        for i in (0, 1):
-            line = _solve(design, energy[i], weights[i])[0]
-            lines[i] = np.maximum(design @ line, 0.1 * max(line[0], floor))
-    fits = np.empty((4, SIDE**2))
-    for weight, half in zip(weights, halves, strict=True):
-        weight /= max(weight.sum(), 1e-300)
-        values = blocks.energy[:, half]
-        fits[:2, half], inverse = _solve(design, values, weight)
-        residual = (values - design @ fits[:2, half]) * weight[:, np.newaxis]
-        influence = design @ inverse
-        for row, column in ((2, 0), (3, 1)):
-            scores = influence[:, column, np.newaxis] * residual
-            fits[row, half] = np.sqrt((scores**2).sum(0))
-    return _Transfer(design, np.stack(weights), *fits)
-
-
-class _Shape(NamedTuple):
-    """How the energy of the noise is spread over the coefficients."""
-
-    spread: tuple[float, float]  # width in pixels, memory
-    correlation: tuple[float, float]
-    correlation_error: float
-    parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
-    energy: Floats  # (64,), of all parts as they are
-    structured: bool  # whether fine structure is in all blocks
-    level: float  # of the noise
-    readout: float  # energy of white noise beside correlated noise
-
-
-def _noise_shape(transfer: _Transfer, only_white: bool = False) -> _Shape:
-    """Find the point spread and memory that explain how energy falls with frequency.
-
-    Twice the negative log-likelihood is least, plus a cost for each thing to believe in.
-    """
-    tried = _coarse()[:1] if only_white else _coarse()
-    choice = _cheapest(tried, transfer)
-    deviation = 0.0
-    step = np.array([0.04, 0.05])  # pixels, share
-    for halving in range(0 if only_white else 3):
-        tried = _finer(choice.spread, step / 2**halving)
-        choice = _cheapest(tried, transfer)
-        if halving == 0:
-            deviation = _deviation(tried, choice)
-    width, memory = map(float, choice.spread)
-    spectrum, correlation = _spectrum(width, memory)
-    parts = _parts(choice.kind, spectrum[np.newaxis])[0]
-    return _Shape(
-        (width, memory),
-        correlation,
-        float(np.hypot(deviation, 0.02)),
-        parts,
-        choice.amounts @ parts,
-        choice.kind in DECAYS,
-        float(choice.amounts[0]),
-        float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
-    )
-
-
-def _deviation(tried: Floats, choice: "_Choice") -> float:
-    """Return the deviation of the correlation among spreads, by their likelihood."""
-    likelihood = np.exp(-0.5 * (choice.costs - choice.costs.min()))
-    likelihood /= likelihood.sum()
-    correlation = np.array([_spectrum(*map(float, spread))[1] for spread in tried])
-    chosen = np.array(_spectrum(*map(float, choice.spread))[1])
-    return float(np.sqrt(likelihood @ (correlation - chosen) ** 2).max())
-
-
-class _Choice(NamedTuple):
-    """The best explanation of a spectrum among several."""
-
-    cost: float
-    spread: Floats  # (2,)
-    kind: str | int
-    amounts: Floats  # (k,), of each part
-    costs: Floats  # of all that were tried in the same way
-
-
-def _parts(kind: str | int, spectra: Floats) -> Floats:
-    """Return (G, k, 64) parts that a spectrum may be made of."""
-    if kind == "noise":
-        return spectra[:, np.newaxis]
-    if kind == "readout":
-        return np.stack([spectra, np.ones_like(spectra)], axis=1)
-    return np.stack([spectra, spectra * _structure(int(kind))], axis=1)
-
-
-def _cheapest(spreads: Floats, transfer: _Transfer) -> _Choice:
-    """Try noise alone, with structure and with readout, for several spreads."""
-    spectra = _spectra(spreads)
-    white = ~spreads.any(1)
-    correlated = np.where(white, 0.0, COST_OF_CORRELATION)
-    against_slopes = _misfit_of_slopes(spectra, transfer)
-    choices = []
-    for kind in ("noise", *DECAYS, "readout"):
-        parts = _parts(kind, spectra)
-        amounts, costs = _misfit_of_levels(parts, transfer)
-        if kind == "readout":  # of white noise it is no part of its own
-            costs = np.where(white, np.inf, costs + COST_OF_READOUT)
-        elif kind != "noise":
-            energies = amounts * parts[:, :, FAST].mean(2)
-            share = energies[:, 1] / np.maximum(energies.sum(1), 1e-300)
-            costs = costs + COST_OF_TEXTURE + COST_OF_STRENGTH * share
-        costs = costs + against_slopes
-        i = int(np.argmin(costs + correlated))
-        cost = float(costs[i] + correlated[i])
-        choices.append(_Choice(cost, spreads[i], kind, amounts[i], costs))
-    return min(choices, key=lambda choice: choice.cost)
-
-
-def _misfit_of_levels(parts: Floats, transfer: _Transfer) -> tuple[Floats, Floats]:
-    """Fit (G, k, 64) parts to the levels of the fast coefficients.
-
-    Energies have gamma distributions; this is Fisher's scoring for their deviance.
-
-    Returns
-    -------
-    amounts : (G, k) array
-    misfit : (G,) array
-        The deviance; infinite where an amount would be negative.
-    """
-    level = transfer.level[FAST] / np.median(np.abs(transfer.level[FAST]))
-    level = np.maximum(level, 0.01)
-    parts = parts[:, :, FAST]
-    error = transfer.level_error[FAST].sum() / np.abs(transfer.level[FAST]).sum()
-    certainty = 2 / (error**2 + MODEL_ERROR**2)
-    model = np.broadcast_to(level, (len(parts), level.size))
-    amounts = np.zeros(parts.shape[:2])
-    ridge = 1e-9 * np.eye(parts.shape[1])
-    for _ in range(4):
-        weighted = parts / model[:, np.newaxis] ** 2
-        normal = np.einsum("gin,gjn->gij", weighted, parts)
-        normal += ridge * np.trace(normal, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
-        target = weighted @ level
-        amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
-        model = np.einsum("gi,gin->gn", amounts, parts)
-        model = np.maximum(model, 0.03 * level)
-    ratio = level / model
-    misfit = certainty * (ratio - 1 - np.log(ratio)).sum(1)
-    amounts *= np.median(np.abs(transfer.level[FAST]))
-    return amounts, np.where((amounts < 0).any(1), np.inf, misfit)
-
-
-def _misfit_of_slopes(spectra: Floats, transfer: _Transfer) -> Floats:
-    """Say how badly noise and structure of each spectrum explain the slopes.
-
-    White readout noise has no slope, so it cannot feign a floor of white shot noise here.
-    """
-    slope = transfer.slope[FAST]
-    weight = 1 / (np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope) + 1e-9)
-    parts = _parts(4, spectra)[:, :, FAST] * weight
-    normal = np.einsum("gin,gjn->gij", parts, parts)
-    target = parts @ (slope * weight)
-    amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
-    misfit = ((np.einsum("gi,gin->gn", amounts, parts) - slope * weight) ** 2).sum(1)
-    return misfit - misfit.min()
-
-
-class _Line(NamedTuple):
-    """Variance over mean, as if noise were white, and without structure and readout."""
-
-    centre: float  # the mean at which `level` holds
-    level: float
-    slope: float
-    covariance: Floats  # (2, 2), of level and slope
-    means: Floats  # (B,), of the blocks
-    values: Floats  # (2, B), of the blocks
-    weight: Floats  # (2, B)
-
-    def at(self, grey: float) -> tuple[float, float]:
-        """Return the variance at a grey level, and its standard error."""
-        there = np.array([1.0, grey - self.centre])
-        value = self.level + self.slope * there[1]
-        return float(value), float(np.sqrt(max(there @ self.covariance @ there, 0.0)))
-
-    def zero(self) -> tuple[float, float]:
-        """Return the grey level without variance, and its standard error."""
-        moves = np.array([1 / self.slope, -self.level / self.slope**2])
-        error = np.sqrt(max(moves @ self.covariance @ moves, 0.0))
-        return self.centre - self.level / self.slope, float(error)
-
-    def through(self, offset: float) -> tuple[float, float]:
-        """Return the slope from an offset without variance, and its standard error."""
-        x = self.means - offset
-        inverse = 1 / (self.weight * x**2).sum()
-        slope = inverse * (self.weight * x * self.values).sum()
-        scores = (self.weight * x * (self.values - slope * x)).sum(0)
-        return float(slope), float(inverse * np.sqrt((scores**2).sum()))
-
-
-def _line(blocks: Blocks, transfer: _Transfer, shape: _Shape) -> _Line:
-    """Fit the line of variance over mean to all coefficients at once."""
-    values, spreads = [], []
-    for half in HALVES:
-        cells = FAST & half
-        parts = shape.parts[:, cells]
-        weighted = parts / shape.energy[cells] ** 2
-        share = np.linalg.solve(weighted @ parts.T, weighted)[0]
-        values.append(blocks.energy[:, cells] @ share)
-        spreads.append(np.sqrt(2 * ((share * shape.energy[cells]) ** 2).sum()))
-    energy, spread = np.stack(values), np.array(spreads)[:, np.newaxis]
-    design, weight = transfer.design, transfer.weight
-    spread = spread / max(shape.level, 1e-9 * float(shape.energy.mean()))
-    both = np.concatenate([design, design])
-    line, inverse = _solve(both, energy.ravel(), weight.ravel())
-    for _ in range(2):
-        model = np.maximum(design @ line, 0.1 * abs(line[0]))
-        weight = transfer.weight * (np.abs(energy - model) < OUTLIER * spread * model)
-        line, inverse = _solve(both, energy.ravel(), weight.ravel())
-    scores = ((energy - design @ line) * weight).sum(0)[:, np.newaxis] * design
-    return _Line(
-        centre=float(np.median(blocks.mean)),
-        level=float(line[0]),
-        slope=float(line[1]),
-        covariance=inverse @ (scores.T @ scores) @ inverse,
-        means=blocks.mean,
-        values=energy,
-        weight=weight,
-    )
-
-
-# ------------------------------------------------------------------------- the estimate
 
 
 @dataclass(frozen=True)
@@ -536,20 +208,20 @@ def estimate_from_patches(
 
 def _estimate(blocks: Blocks, offset: float | None) -> Estimate | None:
     """Return the detector of sound blocks, or None if they show no noise."""
-    transfer = _photon_transfer(blocks)
+    transfer = photon_transfer(blocks)
     if not np.median(transfer.level[FAST]) > 0:
         return None
-    shape = _noise_shape(transfer)
+    shape = noise_shape(transfer)
     few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # in which white noise looks correlated
     if blocks.step and (few or max(shape.correlation) < WEAK):
-        white = _noise_shape(transfer, only_white=True)
-        counter = _counter(blocks.step, _line(blocks, transfer, white), transfer, offset)
+        white = variance_line(blocks, transfer, noise_shape(transfer, only_white=True))
+        counter = _counter(blocks.step, white, transfer, offset)
         if counter is not None:
             return counter
     shared = blocks.step and min(shape.correlation) > WEAK
     if shared and _floor_of_counts(blocks, transfer, shape, offset or 0.0):
         return _counts(blocks.step, offset)
-    line = _line(blocks, transfer, shape)
+    line = variance_line(blocks, transfer, shape)
     return _camera(blocks, shape, line, offset) if line.level > 0 else None
 
 
@@ -575,7 +247,7 @@ def _checked(
 
 
 def _counter(
-    step: float, line: _Line, transfer: _Transfer, offset: float | None
+    step: float, line: Line, transfer: Transfer, offset: float | None
 ) -> Estimate | None:
     """Return the detector of an image whose grey levels are counts, else None."""
     dark = 0.0 if offset is None else offset
@@ -602,7 +274,7 @@ def _counts(step: float, offset: float | None) -> Estimate:
     return Estimate(Detector(step, dark), 0.0, error, 0.0, 0.0, True)
 
 
-def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float) -> bool:
+def _textured_counts(step: float, line: Line, transfer: Transfer, dark: float) -> bool:
     """Say whether levels are counts of a specimen with structure as fine as pixels.
 
     Counts have at least their shot noise at every frequency, and little more where there
@@ -622,9 +294,7 @@ def _textured_counts(step: float, line: _Line, transfer: _Transfer, dark: float)
     return low < slope < high and slope_error < (high - low) / SIGNIFICANT
 
 
-def _floor_of_counts(
-    blocks: Blocks, transfer: _Transfer, shape: _Shape, dark: float
-) -> bool:
+def _floor_of_counts(blocks: Blocks, transfer: Transfer, shape: Shape, dark: float) -> bool:
     """Say whether what is white beside the correlated noise is the shot noise of counts.
 
     Structure as fine as pixels passes for noise that neighbours share in both directions.
@@ -644,7 +314,7 @@ def _floor_of_counts(
     )
 
 
-def _camera(blocks: Blocks, shape: _Shape, line: _Line, offset: float | None) -> Estimate:
+def _camera(blocks: Blocks, shape: Shape, line: Line, offset: float | None) -> Estimate:
     """Return the detector of an image by its line of variance over mean alone."""
     level = line.level
     slope, slope_error = line.slope, float(np.sqrt(line.covariance[1, 1]))
