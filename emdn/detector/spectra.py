@@ -34,7 +34,6 @@ COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 class Shape(NamedTuple):
     """How the energy of the noise is spread over the coefficients."""
 
-    spread: tuple[float, float]  # width in pixels, memory
     correlation: tuple[float, float]
     correlation_error: float
     parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
@@ -65,11 +64,9 @@ def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
         choice = _cheapest(tried, transfer)
         if halving == 0:
             deviation = _deviation(tried, choice)
-    width, memory = map(float, choice.spread)
-    spectrum, correlation = _spectrum(width, memory)
+    spectrum, correlation = _spectrum(*map(float, choice.spread))
     parts = _parts(choice.kind, spectrum[np.newaxis])[0]
     return Shape(
-        (width, memory),
         correlation,
         float(np.hypot(deviation, 0.02)),
         parts,
