@@ -1,8 +1,8 @@
 """Photon transfer: how the energy at each frequency grows with the mean of the blocks.
 
 The energy of noise is a straight line over the mean. Structure adds to it, and a block
-weighs the less, the more energy it has above the line. Lines and weights are found in turn;
-each half of the coefficients is weighed by the other half.
+weighs the less, the more energy it has above the line. Lines and weights are found in turn,
+and the weights for one half of the coefficients come from the other half.
 """
 
 from typing import Any, NamedTuple
