@@ -17,7 +17,9 @@ The rooms, a small core and eight wings, which import along the flow and never b
     files          files that are written whole or not at all
     scaling        one affine map per image, between its own units and [0, 1]
     noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
-    detector       what an electron does to a pixel: applied, and measured in an image
+    detector/      what an electron does to a pixel, applied and measured: model,
+                   periods, blocks, photon_transfer, spectra, variance, estimate,
+                   counting
     whitening      noise that neighbours share, made white for a network, and back
     anscombe       the transform that makes shot noise even, and its exact unbiased inverse
     losses         the Huberised mean squared error, and its SSIM term

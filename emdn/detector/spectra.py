@@ -1,0 +1,227 @@
+"""The spectrum of the noise: what correlates it, and what passes for noise beside it.
+
+A point spread and a memory take energy of the noise from fast frequencies, in each block by
+the same factor. The spectra of all that are possible are compared with the energies of an
+image: alone, with structure as fine as pixels, and with white readout noise. The likeliest
+explanation is taken. Whatever it holds besides white noise has a cost.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import toeplitz
+
+from emdn.detector.blocks import COSINES, FAST, SIDE, U, V
+from emdn.detector.model import autocorrelation, kernels, neighbours
+from emdn.detector.photon_transfer import Transfer
+
+Floats = NDArray[np.float64]
+
+WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
+MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
+DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
+
+# Settings of the estimator. studies/weights/detector.py measures what they achieve.
+MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
+COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
+COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
+COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
+COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
+
+
+class Shape(NamedTuple):
+    """How the energy of the noise is spread over the coefficients."""
+
+    correlation: tuple[float, float]
+    correlation_error: float
+    parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
+    energy: Floats  # (64,), of all parts as they are
+    structured: bool  # whether fine structure is in all blocks
+    level: float  # of the noise
+    readout: float  # energy of white noise beside correlated noise
+
+
+def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
+    """Find the point spread and memory that explain how energy falls with frequency.
+
+    Twice the negative log-likelihood is least, plus a cost for each thing to believe in.
+
+    Parameters
+    ----------
+    transfer : Transfer
+        The energies of the noise.
+    only_white : bool
+        Whether no correlation is looked for, but for what is beside white noise.
+    """
+    tried = _coarse()[:1] if only_white else _coarse()
+    choice = _cheapest(tried, transfer)
+    deviation = 0.0
+    step = np.array([0.04, 0.05])  # pixels, share
+    for halving in range(0 if only_white else 3):
+        tried = _finer(choice.spread, step / 2**halving)
+        choice = _cheapest(tried, transfer)
+        if halving == 0:
+            deviation = _deviation(tried, choice)
+    spectrum, correlation = _spectrum(*map(float, choice.spread))
+    parts = _parts(choice.kind, spectrum[np.newaxis])[0]
+    return Shape(
+        correlation,
+        float(np.hypot(deviation, 0.02)),
+        parts,
+        choice.amounts @ parts,
+        choice.kind in DECAYS,
+        float(choice.amounts[0]),
+        float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
+    )
+
+
+@cache
+def _coarse() -> Floats:
+    """Return (G, 2) widths and memories that are tried first; the first one is white."""
+    widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
+    memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
+    spreads = [(w, m) for w in widths for m in memories if (w, m) != (0.0, 0.0)]
+    return np.array([(0.0, 0.0), *spreads])
+
+
+def _finer(spread: Floats, step: Floats) -> Floats:
+    """Return a spread and its neighbours at a step, after that of white noise."""
+    moves = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    around = spread + moves * step
+    if spread[0] == 0:  # a point spread below 0.2 pixels reaches no neighbour
+        around[:, 0] = np.where(moves[:, 0] > 0, 0.2 + step[0], 0.0)
+    around[:, 0] = np.clip(around[:, 0], 0, WIDEST)
+    around[:, 1] = np.clip(around[:, 1], -MOST_MEMORY, MOST_MEMORY)
+    return np.unique(np.vstack([(0.0, 0.0), around]).round(5), axis=0)
+
+
+class _Choice(NamedTuple):
+    """The best explanation of a spectrum among several."""
+
+    cost: float
+    spread: Floats  # (2,)
+    kind: str | int
+    amounts: Floats  # (k,), of each part
+    costs: Floats  # of all that were tried in the same way
+
+
+def _cheapest(spreads: Floats, transfer: Transfer) -> _Choice:
+    """Try noise alone, with structure and with readout, for several spreads."""
+    spectra = _spectra(spreads)
+    white = ~spreads.any(1)
+    correlated = np.where(white, 0.0, COST_OF_CORRELATION)
+    against_slopes = _misfit_of_slopes(spectra, transfer)
+    choices = []
+    for kind in ("noise", *DECAYS, "readout"):
+        parts = _parts(kind, spectra)
+        amounts, costs = _misfit_of_levels(parts, transfer)
+        if kind == "readout":  # of white noise it is no part of its own
+            costs = np.where(white, np.inf, costs + COST_OF_READOUT)
+        elif kind != "noise":
+            energies = amounts * parts[:, :, FAST].mean(2)
+            share = energies[:, 1] / np.maximum(energies.sum(1), 1e-300)
+            costs = costs + COST_OF_TEXTURE + COST_OF_STRENGTH * share
+        costs = costs + against_slopes
+        i = int(np.argmin(costs + correlated))
+        cost = float(costs[i] + correlated[i])
+        choices.append(_Choice(cost, spreads[i], kind, amounts[i], costs))
+    return min(choices, key=lambda choice: choice.cost)
+
+
+def _spectra(spreads: Floats) -> Floats:
+    """Return the (G, 64) spectra of several spreads."""
+    return np.stack([_spectrum(float(w), float(m))[0] for w, m in spreads])
+
+
+@cache
+def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]:
+    """Return what a detector does to white noise of 1.
+
+    Returns
+    -------
+    spectrum : (64,) array
+        Energy of each coefficient.
+    correlation : (float, float)
+        Correlation of neighbours in a row and in a column.
+    """
+    down, along = kernels(width, memory)
+    axes = [
+        np.einsum("ui,ij,uj->u", COSINES, toeplitz(autocorrelation(kernel, SIDE)), COSINES)
+        for kernel in (down, along)
+    ]
+    return np.outer(*axes).ravel(), (neighbours(along), neighbours(down))
+
+
+def _parts(kind: str | int, spectra: Floats) -> Floats:
+    """Return (G, k, 64) parts that a spectrum may be made of."""
+    if kind == "noise":
+        return spectra[:, np.newaxis]
+    if kind == "readout":
+        return np.stack([spectra, np.ones_like(spectra)], axis=1)
+    return np.stack([spectra, spectra * _structure(int(kind))], axis=1)
+
+
+@cache
+def _structure(decay: int) -> Floats:
+    """Return how the energy of fine structure is spread over the coefficients."""
+    squared = np.maximum(U**2 + V**2, 1)
+    return np.minimum((49.0 / squared) ** (decay / 2), 1e6)
+
+
+def _misfit_of_levels(parts: Floats, transfer: Transfer) -> tuple[Floats, Floats]:
+    """Fit (G, k, 64) parts to the levels of the fast coefficients.
+
+    Energies have gamma distributions; this is Fisher's scoring for their deviance.
+
+    Returns
+    -------
+    amounts : (G, k) array
+    misfit : (G,) array
+        The deviance; infinite where an amount would be negative.
+    """
+    level = transfer.level[FAST] / np.median(np.abs(transfer.level[FAST]))
+    level = np.maximum(level, 0.01)
+    parts = parts[:, :, FAST]
+    error = transfer.level_error[FAST].sum() / np.abs(transfer.level[FAST]).sum()
+    certainty = 2 / (error**2 + MODEL_ERROR**2)
+    model = np.broadcast_to(level, (len(parts), level.size))
+    amounts = np.zeros(parts.shape[:2])
+    ridge = 1e-9 * np.eye(parts.shape[1])
+    for _ in range(4):
+        weighted = parts / model[:, np.newaxis] ** 2
+        normal = np.einsum("gin,gjn->gij", weighted, parts)
+        normal += ridge * np.trace(normal, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
+        target = weighted @ level
+        amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
+        model = np.einsum("gi,gin->gn", amounts, parts)
+        model = np.maximum(model, 0.03 * level)
+    ratio = level / model
+    misfit = certainty * (ratio - 1 - np.log(ratio)).sum(1)
+    amounts *= np.median(np.abs(transfer.level[FAST]))
+    return amounts, np.where((amounts < 0).any(1), np.inf, misfit)
+
+
+def _misfit_of_slopes(spectra: Floats, transfer: Transfer) -> Floats:
+    """Say how badly noise and structure of each spectrum explain the slopes.
+
+    White readout noise has no slope, so it cannot feign a floor of white shot noise here.
+    """
+    slope = transfer.slope[FAST]
+    weight = 1 / (np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope) + 1e-9)
+    parts = _parts(4, spectra)[:, :, FAST] * weight
+    normal = np.einsum("gin,gjn->gij", parts, parts)
+    target = parts @ (slope * weight)
+    amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
+    misfit = ((np.einsum("gi,gin->gn", amounts, parts) - slope * weight) ** 2).sum(1)
+    return misfit - misfit.min()
+
+
+def _deviation(tried: Floats, choice: _Choice) -> float:
+    """Return the deviation of the correlation among spreads, by their likelihood."""
+    likelihood = np.exp(-0.5 * (choice.costs - choice.costs.min()))
+    likelihood /= likelihood.sum()
+    correlation = np.array([_spectrum(*map(float, spread))[1] for spread in tried])
+    chosen = np.array(_spectrum(*map(float, choice.spread))[1])
+    return float(np.sqrt(likelihood @ (correlation - chosen) ** 2).max())
