@@ -8,7 +8,7 @@ down to the level there.
 """
 
 import numpy as np
-from numpy.fft import fft2, fftfreq, ifft2
+from numpy.fft import fft, fftfreq, irfft2, rfft, rfft2, rfftfreq
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -41,24 +41,28 @@ def without_periods(patches: Floats, sound: NDArray[np.bool_]) -> Floats:
     pixels = sound.sum((1, 2), keepdims=True)
     mean = np.where(sound, patches, 0.0).sum((1, 2), keepdims=True) / np.maximum(pixels, 1)
     image = np.where(sound, patches - mean, 0.0)
-    transform = fft2(image) - _of_borders(image)
+    transform = rfft2(image) - _of_borders(image)
     power = np.abs(transform) ** 2
     ordinary = _ordinary(power)
-    frequency = np.maximum(np.abs(fftfreq(height))[:, np.newaxis], np.abs(fftfreq(width)))
+    frequency = np.maximum(np.abs(fftfreq(height))[:, np.newaxis], rfftfreq(width))
     fast = np.where(frequency > SLOWEST, power, 0.0)
     peaks = fast > PEAK * ordinary
-    transform[peaks] *= np.sqrt(ordinary[peaks] / power[peaks])
     share = np.where(peaks, fast, 0.0).sum((1, 2)) / np.maximum(fast.sum((1, 2)), 1e-300)
-    periodic = (share > PERIODIC)[:, np.newaxis, np.newaxis]
-    return np.where(periodic, ifft2(transform).real, patches)
+    periodic = share > PERIODIC
+    if not periodic.any():
+        return patches
+    transform[peaks] *= np.sqrt(ordinary[peaks] / power[peaks])
+    cut = irfft2(transform, (height, width))
+    return np.where(periodic[:, np.newaxis, np.newaxis], cut, patches)
 
 
 def _ordinary(power: Floats) -> Floats:
     """Return the median power in the neighbourhood of each frequency."""
     number, height, width = power.shape
-    down, along = -height % CELL, -width % CELL
-    whole = np.pad(power, ((0, 0), (0, down), (0, along)), mode="wrap")
-    cells = whole.reshape(number, (height + down) // CELL, CELL, -1, CELL)
+    whole = np.pad(power, ((0, 0), (0, -height % CELL), (0, 0)), mode="wrap")
+    # Beyond the highest frequency along the rows come those of negative waves.
+    whole = np.pad(whole, ((0, 0), (0, 0), (0, -width % CELL)), mode="reflect")
+    cells = whole.reshape(number, whole.shape[1] // CELL, CELL, -1, CELL)
     medians = np.median(cells, axis=(2, 4))
     return medians.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, :height, :width]
 
@@ -70,14 +74,11 @@ def _of_borders(image: Floats) -> NDArray[np.complex128]:
     hide the peaks. L. Moisan, "Periodic plus smooth image decomposition", Journal of
     Mathematical Imaging and Vision 39 (2011), equations 10 to 12.
     """
-    jumps = np.zeros_like(image)
-    for first, last, other in (
-        (jumps[:, 0], jumps[:, -1], image[:, -1] - image[:, 0]),
-        (jumps[:, :, 0], jumps[:, :, -1], image[:, :, -1] - image[:, :, 0]),
-    ):
-        first += other
-        last -= other
-    down, along = (2 * np.cos(2 * np.pi * fftfreq(length)) for length in image.shape[1:])
-    laplacian = down[:, np.newaxis] + along - 4
+    y, x = fftfreq(image.shape[1])[:, np.newaxis], rfftfreq(image.shape[2])
+    below, beside = image[:, -1] - image[:, 0], image[:, :, -1] - image[:, :, 0]
+    # A jump stands in the first row, and its negative in the last; columns likewise.
+    jumps = (1 - np.exp(2j * np.pi * y)) * rfft(below)[:, np.newaxis]
+    jumps += fft(beside)[..., np.newaxis] * (1 - np.exp(2j * np.pi * x))
+    laplacian = 2 * np.cos(2 * np.pi * y) + 2 * np.cos(2 * np.pi * x) - 4
     laplacian[0, 0] = 1.0  # where the jumps, whose sum is 0, have no power
-    return fft2(jumps) / laplacian
+    return jumps / laplacian

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
 DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
+KINDS = ("noise", *DECAYS, "readout")  # what may be beside the noise, if anything is
 
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
@@ -65,12 +66,14 @@ def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
         if halving == 0:
             deviation = _deviation(tried, choice)
     spectrum, correlation = _spectrum(*map(float, choice.spread))
-    parts = _parts(choice.kind, spectrum[np.newaxis])[0]
+    parts = spectrum[np.newaxis]
+    if choice.kind != "noise":
+        parts = np.stack([spectrum, _beside(spectrum)[KINDS.index(choice.kind) - 1]])
     return Shape(
         correlation,
         float(np.hypot(deviation, 0.02)),
         parts,
-        choice.amounts @ parts,
+        choice.amounts[: len(parts)] @ parts,
         choice.kind in DECAYS,
         float(choice.amounts[0]),
         float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
@@ -100,34 +103,27 @@ def _finer(spread: Floats, step: Floats) -> Floats:
 class _Choice(NamedTuple):
     """The best explanation of a spectrum among several."""
 
-    cost: float
     spread: Floats  # (2,)
-    kind: str | int
-    amounts: Floats  # (k,), of each part
-    costs: Floats  # of all that were tried in the same way
+    kind: str | int  # of `KINDS`
+    amounts: Floats  # (2,), of the noise and of what is beside it
+    costs: Floats  # (G,), of all spreads that were tried with this kind
 
 
 def _cheapest(spreads: Floats, transfer: Transfer) -> _Choice:
     """Try noise alone, with structure and with readout, for several spreads."""
     spectra = _spectra(spreads)
+    beside = _beside(spectra)
+    amounts, costs = _misfit_of_levels(spectra, beside, transfer)
+    costs += _misfit_of_slopes(spectra, transfer)
+    noise = amounts[1:, :, 0] * spectra[:, FAST].mean(1)
+    other = amounts[1:, :, 1] * beside[..., FAST].mean(2)
+    share = other / np.maximum(noise + other, 1e-300)
+    costs[1:-1] += COST_OF_TEXTURE + COST_OF_STRENGTH * share[:-1]
     white = ~spreads.any(1)
-    correlated = np.where(white, 0.0, COST_OF_CORRELATION)
-    against_slopes = _misfit_of_slopes(spectra, transfer)
-    choices = []
-    for kind in ("noise", *DECAYS, "readout"):
-        parts = _parts(kind, spectra)
-        amounts, costs = _misfit_of_levels(parts, transfer)
-        if kind == "readout":  # of white noise it is no part of its own
-            costs = np.where(white, np.inf, costs + COST_OF_READOUT)
-        elif kind != "noise":
-            energies = amounts * parts[:, :, FAST].mean(2)
-            share = energies[:, 1] / np.maximum(energies.sum(1), 1e-300)
-            costs = costs + COST_OF_TEXTURE + COST_OF_STRENGTH * share
-        costs = costs + against_slopes
-        i = int(np.argmin(costs + correlated))
-        cost = float(costs[i] + correlated[i])
-        choices.append(_Choice(cost, spreads[i], kind, amounts[i], costs))
-    return min(choices, key=lambda choice: choice.cost)
+    costs[-1] += np.where(white, np.inf, COST_OF_READOUT)  # of white noise it is no part
+    total = costs + np.where(white, 0.0, COST_OF_CORRELATION)
+    kind, i = np.unravel_index(np.argmin(total), total.shape)
+    return _Choice(spreads[i], KINDS[kind], amounts[kind, i], costs[kind])
 
 
 def _spectra(spreads: Floats) -> Floats:
@@ -148,19 +144,16 @@ def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]
     """
     down, along = kernels(width, memory)
     axes = [
-        np.einsum("ui,ij,uj->u", COSINES, toeplitz(autocorrelation(kernel, SIDE)), COSINES)
+        ((COSINES @ toeplitz(autocorrelation(kernel, SIDE))) * COSINES).sum(1)
         for kernel in (down, along)
     ]
     return np.outer(*axes).ravel(), (neighbours(along), neighbours(down))
 
 
-def _parts(kind: str | int, spectra: Floats) -> Floats:
-    """Return (G, k, 64) parts that a spectrum may be made of."""
-    if kind == "noise":
-        return spectra[:, np.newaxis]
-    if kind == "readout":
-        return np.stack([spectra, np.ones_like(spectra)], axis=1)
-    return np.stack([spectra, spectra * _structure(int(kind))], axis=1)
+def _beside(spectra: Floats) -> Floats:
+    """Return (4, ..., 64) parts that may be beside noise: structure, and readout."""
+    structure = [spectra * _structure(decay) for decay in DECAYS]
+    return np.stack([*structure, np.ones_like(spectra)])
 
 
 @cache
@@ -170,37 +163,36 @@ def _structure(decay: int) -> Floats:
     return np.minimum((49.0 / squared) ** (decay / 2), 1e6)
 
 
-def _misfit_of_levels(parts: Floats, transfer: Transfer) -> tuple[Floats, Floats]:
-    """Fit (G, k, 64) parts to the levels of the fast coefficients.
+def _misfit_of_levels(
+    noise: Floats, beside: Floats, transfer: Transfer
+) -> tuple[Floats, Floats]:
+    """Fit (G, 64) noise, alone and with each of (K, G, 64) others, to the levels.
 
-    Energies have gamma distributions; this is Fisher's scoring for their deviance.
+    Energies have gamma distributions. The likeliest amount of one part is a mean; those of
+    two are found by Fisher's scoring.
 
     Returns
     -------
-    amounts : (G, k) array
-    misfit : (G,) array
+    amounts : (1 + K, G, 2) array
+        Of the noise, and of what is beside it.
+    misfit : (1 + K, G) array
         The deviance; infinite where an amount would be negative.
     """
-    level = transfer.level[FAST] / np.median(np.abs(transfer.level[FAST]))
-    level = np.maximum(level, 0.01)
-    parts = parts[:, :, FAST]
+    unit = np.median(np.abs(transfer.level[FAST]))
+    level = np.maximum(transfer.level[FAST] / unit, 0.01)
     error = transfer.level_error[FAST].sum() / np.abs(transfer.level[FAST]).sum()
     certainty = 2 / (error**2 + MODEL_ERROR**2)
-    model = np.broadcast_to(level, (len(parts), level.size))
-    amounts = np.zeros(parts.shape[:2])
-    ridge = 1e-9 * np.eye(parts.shape[1])
+    noise, beside = noise[:, FAST], beside[..., FAST]
+    amounts = np.zeros((1 + len(beside), len(noise), 2))
+    amounts[0, :, 0] = (level / noise).mean(1)
+    both = np.broadcast_to(level, beside.shape)
     for _ in range(4):
-        weighted = parts / model[:, np.newaxis] ** 2
-        normal = np.einsum("gin,gjn->gij", weighted, parts)
-        normal += ridge * np.trace(normal, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
-        target = weighted @ level
-        amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
-        model = np.einsum("gi,gin->gn", amounts, parts)
-        model = np.maximum(model, 0.03 * level)
-    ratio = level / model
-    misfit = certainty * (ratio - 1 - np.log(ratio)).sum(1)
-    amounts *= np.median(np.abs(transfer.level[FAST]))
-    return amounts, np.where((amounts < 0).any(1), np.inf, misfit)
+        amounts[1:] = _two_parts(noise, beside, level, 1 / both**2)
+        both = amounts[1:, :, :1] * noise + amounts[1:, :, 1:] * beside
+        both = np.maximum(both, 0.03 * level)
+    ratio = level / np.concatenate([amounts[:1, :, :1] * noise, both])
+    misfit = certainty * (ratio - 1 - np.log(ratio)).sum(2)
+    return unit * amounts, np.where((amounts < 0).any(2), np.inf, misfit)
 
 
 def _misfit_of_slopes(spectra: Floats, transfer: Transfer) -> Floats:
@@ -209,13 +201,26 @@ def _misfit_of_slopes(spectra: Floats, transfer: Transfer) -> Floats:
     White readout noise has no slope, so it cannot feign a floor of white shot noise here.
     """
     slope = transfer.slope[FAST]
-    weight = 1 / (np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope) + 1e-9)
-    parts = _parts(4, spectra)[:, :, FAST] * weight
-    normal = np.einsum("gin,gjn->gij", parts, parts)
-    target = parts @ (slope * weight)
-    amounts = np.linalg.solve(normal, target[..., np.newaxis])[..., 0]
-    misfit = ((np.einsum("gi,gin->gn", amounts, parts) - slope * weight) ** 2).sum(1)
+    error = np.hypot(transfer.slope_error[FAST], MODEL_ERROR * slope) + 1e-9
+    noise, structure = spectra[:, FAST], (spectra * _structure(4))[:, FAST]
+    amounts = _two_parts(noise, structure, slope, error**-2)
+    both = amounts[:, :1] * noise + amounts[:, 1:] * structure
+    misfit = (((both - slope) / error) ** 2).sum(1)
     return misfit - misfit.min()
+
+
+def _two_parts(first: Floats, second: Floats, values: Floats, weight: Floats) -> Floats:
+    """Return the (..., 2) amounts of two parts by weighted least squares."""
+    of_first, of_second = weight * first, weight * second
+    a, b, c = (
+        (x * y).sum(-1)
+        for x, y in ((of_first, first), (of_first, second), (of_second, second))
+    )
+    ridge = 1e-9 * (a + c)  # of two parts that are alike
+    a, c = a + ridge, c + ridge
+    p, q = (of_first * values).sum(-1), (of_second * values).sum(-1)
+    amounts = np.stack([c * p - b * q, a * q - b * p], axis=-1)
+    return amounts / (a * c - b * b)[..., np.newaxis]
 
 
 def _deviation(tried: Floats, choice: _Choice) -> float:
