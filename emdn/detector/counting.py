@@ -17,6 +17,7 @@ from emdn.detector.variance import Line, variance_line
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
 MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of counts
+SHARP = 0.15  # standard error of the slope, in grey levels, that shows an offset
 SLOPE_OF_COUNTS = (0.6, 1.6)  # variance over mean, in grey levels
 LOWEST = 0.05  # share of frequencies, those of least energy, which hardly hold structure
 MOST_THERE = 1.5  # energy there of counts, in their shot noise
@@ -51,26 +52,46 @@ def _white_counts(
     step: float, line: Line, transfer: Transfer, offset: float | None
 ) -> Estimate | None:
     """Return the detector of counts whose noise is white, or None if they are none."""
+    shifted = _shifted_counts(step, line) if offset is None else None
+    if shifted is not None and _is_shifted(shifted):
+        return shifted
+    if offset is None and _belies_counts(step, line):
+        return None
     dark = 0.0 if offset is None else offset
     ratio, error = (each / step for each in line.through(dark))
     doubt = min(2 * MODEL_ERROR + SIGNIFICANT * error, MOST_DOUBT)
     # A camera with an offset may have as much noise on average, but of a steeper slope.
     steepest = SLOPE_OF_COUNTS[1] * step + SIGNIFICANT * line.slope_error
     alike = abs(ratio - 1) < doubt or _textured_counts(step, line, transfer, dark)
-    if alike and not line.slope > steepest:
-        return _counts(step, offset)
-    return _counts_with_offset(step, line) if offset is None else None
+    return _counts(step, offset) if alike and not line.slope > steepest else shifted
 
 
-def _counts_with_offset(step: float, line: Line) -> Estimate | None:
-    """Return the detector of counts with an offset, or None if the slope is another."""
+def _shifted_counts(step: float, line: Line) -> Estimate | None:
+    """Return the detector of counts whose level of no electrons the line shows."""
     doubt = SIGNIFICANT * np.hypot(line.slope_error, MODEL_ERROR * step)
-    if line.slope_error < 0.15 * step and abs(abs(line.slope) - step) < doubt:
-        gain = float(np.copysign(step, line.slope))
-        detector = Detector(gain, line.centre - line.level / gain)
-        error = float(np.hypot(line.at(line.centre)[1], MODEL_ERROR * line.level))
-        return Estimate(detector, 0.0, error / step, None, 0.0, True)
-    return None
+    if line.slope_error >= SHARP * step or abs(abs(line.slope) - step) >= doubt:
+        return None
+    gain = float(np.copysign(step, line.slope))
+    detector = Detector(gain, line.centre - line.level / gain)
+    error = float(np.hypot(line.at(line.centre)[1], MODEL_ERROR * line.level))
+    return Estimate(detector, 0.0, error / step, None, 0.0, True)
+
+
+def _is_shifted(counts: Estimate) -> bool:
+    """Say whether the level of no electrons is certainly not 0."""
+    return abs(counts.detector.offset) > SIGNIFICANT * (counts.offset_error or 0.0)
+
+
+def _belies_counts(step: float, line: Line) -> bool:
+    """Say whether the line is certainly too steep for counts, and starts below 0.
+
+    Counts that were stretched, after their lowest was taken off, have such a line.
+    """
+    rest, rest_error = line.at(0.0)
+    doubt = SIGNIFICANT * np.hypot(line.slope_error, MODEL_ERROR * step)
+    starts_below = rest > SIGNIFICANT * np.hypot(rest_error, MODEL_ERROR * line.level)
+    sharp = line.slope_error < SHARP * step
+    return bool(sharp and starts_below and abs(line.slope) > step + doubt)
 
 
 def _textured_counts(step: float, line: Line, transfer: Transfer, dark: float) -> bool:

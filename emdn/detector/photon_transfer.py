@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
+GROUPS = 10  # of blocks as bright, in which the search for the line begins
+FEW = 32  # blocks, of which no second group is made
 
 NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
 
@@ -48,7 +50,7 @@ def _weights(design: Floats, energies: Floats) -> list[Floats]:
     energy = [energies[:, NOT_SLOW & half].mean(1) for half in HALVES]
     spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in HALVES]
     floor = 1e-3 * float(np.median(energies[:, NOT_SLOW].mean(1)))
-    lines = [np.full(len(design), max(np.quantile(each, 0.2), floor)) for each in energy]
+    lines = [np.maximum(_smooth_energy(design[:, 1], each), floor) for each in energy]
     weights = [np.ones(len(design))] * 2
     for _ in range(6):
         weights = [
@@ -61,6 +63,17 @@ def _weights(design: Floats, energies: Floats) -> list[Floats]:
             line = solve(design, energy[i], weights[i])[0]
             lines[i] = np.maximum(design @ line, 0.1 * max(line[0], floor))
     return [weight / max(weight.sum(), 1e-300) for weight in weights]
+
+
+def _smooth_energy(brightness: Floats, energy: Floats) -> Floats:
+    """Return for each block the energy of the smoother ones among those as bright.
+
+    Of an image that is dark in large parts the smoothest blocks of all are the dark ones.
+    """
+    order = np.argsort(brightness)
+    groups = np.array_split(order, min(1 + len(order) // FEW, GROUPS))
+    means = [brightness[group].mean() for group in groups]
+    return np.interp(brightness, means, [np.quantile(energy[each], 0.2) for each in groups])
 
 
 def _lines(design: Floats, energies: Floats, weight: Floats) -> Floats:
