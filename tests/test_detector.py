@@ -399,6 +399,43 @@ def test_a_clipped_specimen_keeps_its_noise(name, share):
     assert found == pytest.approx(plain, rel=0.05)
 
 
+@pytest.mark.parametrize("radius", [110, 90, 70])  # 42 to 77 % are dark
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("kind", ["membranes", "particles", "fibres"])
+def test_an_image_that_is_dark_in_large_parts_keeps_its_noise(kind, whole, radius):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:256, :256]
+    lit = np.hypot(y - 128, x - 128) < radius
+    camera = Detector(9.0, offset=100.0, readout=1.0)
+    image = camera.apply(lit * (10 + 70 * specimen(kind, 256)), rng)
+    found = measured(np.round(image) if whole else image)
+    assert not found.counting
+    level = float(image[lit].mean())
+    assert noise(found.detector, level) == pytest.approx(noise(camera, level), rel=0.2)
+
+
+@pytest.mark.parametrize("scale", [60.0, 150.0, 300.0])
+@pytest.mark.parametrize("top", [255, 65_535])
+@pytest.mark.parametrize("kind", ["membranes", "particles"])
+def test_counts_stretched_from_the_lowest_to_the_highest_keep_their_noise(kind, top, scale):
+    counts = np.random.default_rng(1).poisson(scale * (0.5 + 0.5 * specimen(kind, 256)))
+    gain = top / (counts.max() - counts.min())
+    image = np.round((counts - counts.min()) * gain)
+    stretched = Detector(gain, -gain * counts.min())
+    level = float(image.mean())
+    found = measured(image).detector
+    assert noise(found, level) == pytest.approx(noise(stretched, level), rel=0.2)
+
+
+@pytest.mark.parametrize("kind", ["membranes", "particles"])
+def test_counts_less_their_lowest_are_counts_with_an_offset(kind):
+    counts = np.random.default_rng(1).poisson(150 + 150 * specimen(kind, 256))
+    found = measured(counts - counts.min())
+    assert found.counting
+    assert found.detector.gain == 1
+    assert found.detector.offset == pytest.approx(-counts.min(), rel=0.2)
+
+
 def test_masks_of_every_kind_say_the_same():
     image = CCD.apply(hills(), np.random.default_rng(0))
     mask = np.zeros(image.shape, bool)
