@@ -23,9 +23,8 @@ ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = ROOT / "notebooks"
 EXTRAS = "baselines,cluster,plot,train"  # what the chapters import besides emdn itself
-HIDING = frozenset(
-    {"hide-input", "remove-input", "remove-cell"}
-)  # tags of cells whose code is folded
+# Tags of cells whose code a notebook folds.
+HIDING = frozenset({"hide-input", "remove-input", "remove-cell"})
 ADMONITIONS = ("note", "tip", "hint", "warning", "important", "caution", "seealso")
 
 LABEL = re.compile(r"^\(([\w-]+)\)=\s*$")
