@@ -22,7 +22,9 @@ from pybtex.richtext import Text
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = ROOT / "notebooks"
-EXTRAS = "baselines,cluster,plot"  # what the chapters import besides emdn itself
+EXTRAS = "baselines,cluster,plot,train"  # what the chapters import besides emdn itself
+# Tags of cells whose code a notebook folds.
+HIDING = frozenset({"hide-input", "remove-input", "remove-cell"})
 ADMONITIONS = ("note", "tip", "hint", "warning", "important", "caution", "seealso")
 
 LABEL = re.compile(r"^\(([\w-]+)\)=\s*$")
@@ -344,7 +346,8 @@ def convert(
         if not installed:
             notebook.add_code(install(project_url, branch))
             installed = True
-        hidden = "hide-input" in cell.metadata.get("tags", [])
+        tags = cell.metadata.get("tags", [])
+        hidden = not HIDING.isdisjoint(tags)
         notebook.add_code(cell.source, hidden=hidden)
         if uses_accelerators(cell.source):
             notebook.add_code(ACCELERATORS)
@@ -378,7 +381,7 @@ def install(project_url: str, branch: str) -> str:
     else:
         action = (
             "    raise ModuleNotFoundError(\n"
-            '        "emdn is not installed here. In the folder of the project, run: "\n'
+            '        "emdn is not installed here. In a copy of its repository, run: "\n'
             f"        \"pip install '.[{EXTRAS}]'\"\n"
             "    )"
         )

@@ -33,7 +33,7 @@ SCALES = (5, 10, 25, 50, 100, 250, 500, 1000, 2500)  # counts at the brightest p
 UNIT = "counts at the brightest pixel"
 WIDTH = 860  # largest width of a picture on a page, in pixels of CSS
 DPI = 110  # pixels of a picture for each inch of its figure
-COLOURS = 64  # of a picture, which then has a third of the bytes of one of all colours
+COLOURS = 128  # of a picture, which then has half the bytes of one of all colours
 
 # The handler finds its own slider from the element that calls it, so that any number of
 # sliders share a page, also where the page is put together from several outputs.
@@ -326,7 +326,9 @@ def _drawing(
 def _png(figure: Figure) -> bytes:
     drawn, packed = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    picture = PIL.Image.open(drawn).convert("RGB").quantize(COLOURS)
+    # By coverage, since the usual median cut counts pixels, and paints a small marker grey.
+    picture = PIL.Image.open(drawn).convert("RGB")
+    picture = picture.quantize(COLOURS, PIL.Image.Quantize.MAXCOVERAGE)
     picture.save(packed, "png", optimize=True)
     return packed.getvalue()
 

@@ -37,6 +37,22 @@ def test_a_chapter_that_draws_asks_for_its_figures_first(path):
     assert not code or "%matplotlib inline" in code[0]
 
 
+def test_times_of_the_two_ways_are_sums_of_those_of_their_chapters():
+    items = re.findall(
+        r"^\d\. (.*?) \((\d+) minutes\)", (BOOK / "intro.md").read_text(), re.M
+    )
+    assert len(items) == 8
+    for chapters, total in items:
+        minutes = 0
+        for name in re.findall(r"{doc}`(\w+)`", chapters):
+            card = re.search(
+                r"(?:\*\*Time:\*\*|takes) (\d+) minutes", (BOOK / f"{name}.md").read_text()
+            )
+            assert card, f"{name} does not say how long it takes"
+            minutes += int(card[1])
+        assert minutes == int(total), f"{chapters}: {minutes} minutes, not {total}"
+
+
 def test_the_environment_of_conda_installs_extras_that_there_are():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())

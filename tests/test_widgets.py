@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import pytest
+from matplotlib.figure import Figure
 
 from emdn.plots import show_images
 from emdn.scaling import to_unit
@@ -98,6 +99,20 @@ def test_nothing_in_a_slider_names_an_element_of_the_page():
     """Two sliders on a page, even equal ones, cannot mistake each other's parts."""
     slider = picture_slider(draw, [10, 30], name="height")
     assert not [part for part in page(slider).iter() if part.get("id") or part.get("for")]
+
+
+def test_a_small_marker_keeps_its_colour_beside_a_grey_picture():
+    def marked(size):
+        figure = Figure(figsize=(4, 2))
+        left, right = figure.subplots(1, 2)
+        left.imshow(np.random.default_rng(0).normal(size=(256, 256)), cmap="gray")
+        right.plot(0, 0, "s", color="#e69f00", markersize=size)
+        return figure
+
+    slider = picture_slider(marked, [6, 8], name="size")
+    for stop in json.loads(page(slider).get("data-pictures")):
+        pixels = np.asarray(decoded(stop["source"]).convert("RGB")).astype(int)
+        assert np.abs(pixels - [0xE6, 0x9F, 0x00]).max(axis=-1).min() <= 10
 
 
 def test_figures_are_closed():

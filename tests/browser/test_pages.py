@@ -10,7 +10,7 @@ from emdn.widgets import picture_slider
 
 from .conftest import HTML, PAGES, counts
 
-WIDTHS = (1400, 390)  # pixels of CSS: a laptop and a phone
+WIDTHS = (1400, 1300, 390)  # pixels of CSS: a laptop, a smaller one and a phone
 SCHEMES = ("light", "dark")
 
 READY = """async () => {
