@@ -49,6 +49,16 @@ def test_a_micrograph_becomes_a_denoised_one_of_the_same_shape(noisy, micrograph
         assert metadata.unit == "nm"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_with_an_axis_of_colours_is_refused_in_a_line(tmp_path, rng, channels):
+    np.save(tmp_path / "a.npy", rng.poisson(30.0, (64, 96, channels)))
+    result = run("denoise", tmp_path / "a.npy")
+    assert result.exit_code == 1
+    fault, _ = result.stderr.splitlines()
+    assert f"(64, 96, {channels}), whose axes would be (images, H, W)" in fault
+    assert not (tmp_path / "a_denoised.tif").exists()
+
+
 def test_folders_and_stacks_are_denoised_into_a_folder(tmp_path, rng):
     folder = tmp_path / "session"
     folder.mkdir()
