@@ -237,10 +237,11 @@ def plan(
     files = [file for path in inputs for file in _files_of(path)]
     if output is None:
         jobs = [
-            Job(file, file.with_name(f"{_stem(file)}_denoised.{suffix}")) for file in files
+            Job(file, file.with_name(f"{stem_of(file)}_denoised.{suffix}"))
+            for file in files
         ]
     elif _is_folder(output):
-        jobs = [Job(file, Path(output) / f"{_stem(file)}.{suffix}") for file in files]
+        jobs = [Job(file, Path(output) / f"{stem_of(file)}.{suffix}") for file in files]
     elif len(files) > 1:
         fault = f"one file cannot hold {len(files)} results; name a folder"
         raise MicrographError(f"{output}: {fault}")
@@ -257,6 +258,16 @@ def plan(
         if job.target.exists() and job.target.samefile(job.source):
             raise MicrographError(f"{job.target}: is the input; name another output")
     return jobs
+
+
+def stem_of(file: Path) -> str:
+    """Return a file's name without the suffix of its format, such as .mrc or .mrc.gz.
+
+    >>> stem_of(Path("grid1.0001.mrc.gz"))
+    'grid1.0001'
+    """
+    packed = file.suffix.lower() in (".gz", ".bz2")
+    return Path(file.stem).stem if packed else file.stem
 
 
 def denoise_file(
@@ -521,9 +532,3 @@ def _is_folder(output: str | os.PathLike[str]) -> bool:
         fault = f"{path.suffix} cannot be written; use {' '.join(WRITABLE)}"
         raise MicrographError(f"{path}: {fault}, or end the name of a folder with a slash")
     return False
-
-
-def _stem(file: Path) -> str:
-    """Return a file's name without the suffix of its format, such as .mrc or .mrc.gz."""
-    packed = file.suffix.lower() in (".gz", ".bz2")
-    return Path(file.stem).stem if packed else file.stem
