@@ -219,7 +219,8 @@ def plan(
     ----------
     inputs : sequence of Path
         Files, and folders whose readable files are taken, without subfolders and without
-        hidden files.
+        hidden files. Where results lie beside their inputs, they are no inputs unless they
+        are named themselves.
     output : path, optional
         A folder, if it exists as one, ends with a slash or has no suffix; else the file to
         write, for a single input. By default a file beside each input, whose name it takes
@@ -234,7 +235,7 @@ def plan(
         to hold several results, two inputs would be written to one file, or an input would
         be written over.
     """
-    files = [file for path in inputs for file in _files_of(path)]
+    files = [file for path in inputs for file in _files_of(path, beside=output is None)]
     if output is None:
         jobs = [
             Job(file, file.with_name(f"{stem_of(file)}_denoised.{suffix}"))
@@ -503,8 +504,11 @@ def _wanted(job: Job, batch: Batch) -> Iterator[tuple[Source, Path, list[str]]]:
         yield source, target if len(sources) > 1 else job.target, list(source.warnings)
 
 
-def _files_of(path: Path) -> list[Path]:
-    """Return a file as it is, and of a folder the files that can be read."""
+def _files_of(path: Path, *, beside: bool) -> list[Path]:
+    """Return a file as it is, and of a folder the files that can be read.
+
+    Where results are written beside their inputs, those of an earlier run are left out.
+    """
     if not path.is_dir() or is_readable(path):
         return [path]
     files = sorted(
@@ -513,7 +517,21 @@ def _files_of(path: Path) -> list[Path]:
     if not files:
         known = " ".join(READABLE)
         raise MicrographError(f"{path}: holds no micrograph; files end in {known}")
-    return files
+    return _without_results(files) if beside else files
+
+
+def _without_results(files: list[Path]) -> list[Path]:
+    """Leave out the files that are named as results of others in the list.
+
+    Those are NAME_denoised, and NAME_denoised_IMAGE where all images of a file were wanted.
+    """
+    names = {stem_of(file) for file in files}
+
+    def is_result(stem: str) -> bool:
+        ends = re.finditer(r"_denoised(?=_|$)", stem)
+        return any(stem[: end.start()] in names for end in ends)
+
+    return [file for file in files if not is_result(stem_of(file))]
 
 
 def _is_plain_folder(path: Path) -> bool:

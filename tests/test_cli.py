@@ -72,6 +72,17 @@ def test_folders_and_stacks_are_denoised_into_a_folder(tmp_path, rng):
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+@pytest.mark.parametrize("options", [(), ("--all",), ("--format", "mrc")])
+def test_a_folder_that_is_denoised_again_gains_nothing(tmp_path, rng, options):
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", rng.poisson(30, (32, 32)).astype("u2"))
+    for _ in range(3):
+        result = run("denoise", tmp_path, *options)
+        assert result.exit_code == 0, result.output
+        assert len(list(tmp_path.iterdir())) == 4
+    assert "2 of 2 results are there already" in result.output
+
+
 def test_a_batch_takes_no_result_of_other_options_for_done(noisy, tmp_path):
     second = noisy.with_name("second.tif")
     second.write_bytes(noisy.read_bytes())
