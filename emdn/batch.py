@@ -219,7 +219,8 @@ def plan(
     ----------
     inputs : sequence of Path
         Files, and folders whose readable files are taken, without subfolders and without
-        hidden files.
+        hidden files. Where results lie beside their inputs, they are no inputs unless they
+        are named themselves.
     output : path, optional
         A folder, if it exists as one, ends with a slash or has no suffix; else the file to
         write, for a single input. By default a file beside each input, whose name it takes
@@ -234,13 +235,14 @@ def plan(
         to hold several results, two inputs would be written to one file, or an input would
         be written over.
     """
-    files = [file for path in inputs for file in _files_of(path)]
+    files = [file for path in inputs for file in _files_of(path, beside=output is None)]
     if output is None:
         jobs = [
-            Job(file, file.with_name(f"{_stem(file)}_denoised.{suffix}")) for file in files
+            Job(file, file.with_name(f"{stem_of(file)}_denoised.{suffix}"))
+            for file in files
         ]
     elif _is_folder(output):
-        jobs = [Job(file, Path(output) / f"{_stem(file)}.{suffix}") for file in files]
+        jobs = [Job(file, Path(output) / f"{stem_of(file)}.{suffix}") for file in files]
     elif len(files) > 1:
         fault = f"one file cannot hold {len(files)} results; name a folder"
         raise MicrographError(f"{output}: {fault}")
@@ -257,6 +259,16 @@ def plan(
         if job.target.exists() and job.target.samefile(job.source):
             raise MicrographError(f"{job.target}: is the input; name another output")
     return jobs
+
+
+def stem_of(file: Path) -> str:
+    """Return a file's name without the suffix of its format, such as .mrc or .mrc.gz.
+
+    >>> stem_of(Path("grid1.0001.mrc.gz"))
+    'grid1.0001'
+    """
+    packed = file.suffix.lower() in (".gz", ".bz2")
+    return Path(file.stem).stem if packed else file.stem
 
 
 def denoise_file(
@@ -492,8 +504,11 @@ def _wanted(job: Job, batch: Batch) -> Iterator[tuple[Source, Path, list[str]]]:
         yield source, target if len(sources) > 1 else job.target, list(source.warnings)
 
 
-def _files_of(path: Path) -> list[Path]:
-    """Return a file as it is, and of a folder the files that can be read."""
+def _files_of(path: Path, *, beside: bool) -> list[Path]:
+    """Return a file as it is, and of a folder the files that can be read.
+
+    Where results are written beside their inputs, those of an earlier run are left out.
+    """
     if not path.is_dir() or is_readable(path):
         return [path]
     files = sorted(
@@ -502,7 +517,21 @@ def _files_of(path: Path) -> list[Path]:
     if not files:
         known = " ".join(READABLE)
         raise MicrographError(f"{path}: holds no micrograph; files end in {known}")
-    return files
+    return _without_results(files) if beside else files
+
+
+def _without_results(files: list[Path]) -> list[Path]:
+    """Leave out the files that are named as results of others in the list.
+
+    Those are NAME_denoised, and NAME_denoised_IMAGE where all images of a file were wanted.
+    """
+    names = {stem_of(file) for file in files}
+
+    def is_result(stem: str) -> bool:
+        ends = re.finditer(r"_denoised(?=_|$)", stem)
+        return any(stem[: end.start()] in names for end in ends)
+
+    return [file for file in files if not is_result(stem_of(file))]
 
 
 def _is_plain_folder(path: Path) -> bool:
@@ -521,9 +550,3 @@ def _is_folder(output: str | os.PathLike[str]) -> bool:
         fault = f"{path.suffix} cannot be written; use {' '.join(WRITABLE)}"
         raise MicrographError(f"{path}: {fault}, or end the name of a folder with a slash")
     return False
-
-
-def _stem(file: Path) -> str:
-    """Return a file's name without the suffix of its format, such as .mrc or .mrc.gz."""
-    packed = file.suffix.lower() in (".gz", ".bz2")
-    return Path(file.stem).stem if packed else file.stem

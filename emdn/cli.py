@@ -27,6 +27,7 @@ from emdn.batch import (
     denoise_file,
     denoise_files,
     plan,
+    stem_of,
 )
 from emdn.cluster import Compute, computing
 from emdn.console import load_tensorflow, progress
@@ -393,7 +394,7 @@ def report(
     """Say how far a denoised image may be believed, on one page and in JSON."""
     from emdn.trust.report import as_page, assess
 
-    stem = noisy.name.split(".")[0]
+    stem = stem_of(noisy)
     page = output or noisy.with_name(f"{stem}_report.html")
     maps = {
         name: page.with_name(f"{stem}_{name}.tif")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from emdn.axes import colours_last
 from emdn.console import progress
 from emdn.defects import Defects, Pixels
 from emdn.detector import SIDE, Detector, Estimate, estimate_detector
@@ -178,9 +179,9 @@ class Denoiser:
         Raises
         ------
         ValueError
-            If the array is not real, not of two or three axes, empty, or if an image of
-            it has no sound pixel; if what is told of the detector is impossible or
-            incomplete.
+            If the array is not real, not of two or three axes, empty, or if the last of
+            three axes has 1 to 4 columns, as colours have; if an image of it has no sound
+            pixel; if what is told of the detector is impossible or incomplete.
         """
         images, masks = _real_images(image, mask)
         network = self.network
@@ -507,6 +508,12 @@ def _real_images(
         raise ValueError(
             f"image must have shape (H, W) or (N, H, W), got {array.shape}; "
             "pass one channel and one stack at a time"
+        )
+    if colours_last(array.shape):
+        raise ValueError(
+            f"image must have axes (H, W) or (images, H, W), got shape {array.shape}; if "
+            "its last axis is of colours, pass image.mean(-1) or image[..., 0], and narrow "
+            "images one by one"
         )
     if array.size == 0:
         raise ValueError(f"image must not be empty, got shape {array.shape}")

@@ -53,6 +53,27 @@ def test_by_default_a_result_lies_beside_its_input(tmp_path, name, expected):
     assert plan([file]) == [Job(file, tmp_path / expected)]
 
 
+RESULTS = ["a_denoised.tif", "a_denoised.mrc", "a_denoised_HAADF.tif", "b.1_denoised.tif"]
+INPUTS = ["a.dm4", "a_denoise.tif", "b.1.mrc.gz", "c_denoised.tif", "my_denoised2.tif"]
+
+
+def test_results_beside_their_inputs_are_no_inputs_of_a_folder(tmp_path):
+    touched(tmp_path, *RESULTS, *INPUTS)
+    assert [job.source.name for job in plan([tmp_path])] == INPUTS
+
+
+def test_a_result_that_is_named_is_denoised(tmp_path):
+    touched(tmp_path, "a.tif", "a_denoised.tif")
+    named = tmp_path / "a_denoised.tif"
+    assert plan([named]) == [Job(named, tmp_path / "a_denoised_denoised.tif")]
+    assert [job.source for job in plan([tmp_path, named])] == [tmp_path / "a.tif", named]
+
+
+def test_a_folder_with_a_folder_for_its_results_is_taken_whole(tmp_path):
+    folder = touched(tmp_path / "in", "a.tif", "a_denoised.tif")
+    assert len(plan([folder], tmp_path / "out")) == 2
+
+
 @pytest.mark.parametrize("suffix", ["tif", "mrc", "npy", "png"])
 def test_the_format_is_that_of_files_which_the_output_does_not_name(tmp_path, suffix):
     file = tmp_path / "a.dm4"

@@ -49,6 +49,16 @@ def test_a_micrograph_becomes_a_denoised_one_of_the_same_shape(noisy, micrograph
         assert metadata.unit == "nm"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_with_an_axis_of_colours_is_refused_in_a_line(tmp_path, rng, channels):
+    np.save(tmp_path / "a.npy", rng.poisson(30.0, (64, 96, channels)))
+    result = run("denoise", tmp_path / "a.npy")
+    assert result.exit_code == 1
+    fault, _ = result.stderr.splitlines()
+    assert f"(64, 96, {channels}), whose axes would be (images, H, W)" in fault
+    assert not (tmp_path / "a_denoised.tif").exists()
+
+
 def test_folders_and_stacks_are_denoised_into_a_folder(tmp_path, rng):
     folder = tmp_path / "session"
     folder.mkdir()
@@ -60,6 +70,17 @@ def test_folders_and_stacks_are_denoised_into_a_folder(tmp_path, rng):
     assert read_micrograph(tmp_path / "out" / "stack.tif")[0].shape == (2, 40, 50)
     assert read_micrograph(tmp_path / "out" / "image.tif")[0].shape == (30, 20)
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--all",), ("--format", "mrc")])
+def test_a_folder_that_is_denoised_again_gains_nothing(tmp_path, rng, options):
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", rng.poisson(30, (32, 32)).astype("u2"))
+    for _ in range(3):
+        result = run("denoise", tmp_path, *options)
+        assert result.exit_code == 0, result.output
+        assert len(list(tmp_path.iterdir())) == 4
+    assert "2 of 2 results are there already" in result.output
 
 
 def test_a_batch_takes_no_result_of_other_options_for_done(noisy, tmp_path):

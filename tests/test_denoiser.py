@@ -191,6 +191,30 @@ def test_constant_images_come_back_as_they_are(denoiser, value):
     np.testing.assert_array_equal(denoiser.denoise(image), image)
 
 
+# A screenshot by PIL or imageio, with and without opacity, and an image as Keras has it.
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_image_with_an_axis_of_colours_is_no_stack_of_slivers(
+    denoiser, channels, masked
+):
+    image = np.repeat(noisy_counts((48, 64))[..., np.newaxis], channels, axis=-1)
+    image = np.ma.array(image, mask=image < 3) if masked else image
+    remedy = r"got shape \(48, 64, .\); .*image.mean\(-1\) or image\[..., 0\]"
+    for method in (denoiser.denoise, denoiser.adapt):
+        with pytest.raises(ValueError, match=remedy):
+            method(image)
+    if not masked:
+        single = denoiser.denoise(noisy_counts((48, 64)))
+        np.testing.assert_allclose(denoiser.denoise(image.mean(-1)), single, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*shows no noise")
+@pytest.mark.parametrize("shape", [(5, 1, 5), (5, 3, 40), (2, 40, 5), (1, 40, 3), (40, 3)])
+def test_low_images_and_single_narrow_ones_are_denoised(denoiser, shape):
+    image = np.random.default_rng(0).poisson(30.0, shape)
+    assert denoiser.denoise(image).shape == shape
+
+
 @pytest.mark.parametrize("defect", [np.nan, np.inf, -np.inf])
 def test_a_pixel_that_is_not_finite_does_not_spread(denoiser, defect):
     image = noisy_counts()

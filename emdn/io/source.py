@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emdn.axes import colours_last
 from emdn.io.metadata import Metadata
 
 Block = Callable[[int, slice, slice], NDArray]
@@ -86,10 +87,13 @@ def check_form(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def check_unnamed(shape: tuple[int, ...]) -> None:
-    """Refuse unnamed axes of which the last, 3 or 4 columns, may as well be colours."""
-    ambiguous = len(shape) == 3 and shape[0] > 1 and shape[-1] in (3, 4)
-    fault = f"holds an array of shape {shape}, which may be an RGB image"
-    refuse_if(ambiguous, f"{fault}; save greyscale, or a stack of narrow images as TIFF")
+    """Refuse unnamed axes of which the last, 1 to 4 columns, may as well be colours."""
+    fault = f"holds an array of shape {shape}, whose axes would be (images, H, W)"
+    refuse_if(
+        colours_last(shape),
+        f"{fault}, but the last may be colours; save image.mean(-1) or image[..., 0], or a "
+        "stack of narrow images as TIFF",
+    )
 
 
 def grey(image: NDArray) -> NDArray:

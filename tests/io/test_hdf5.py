@@ -303,7 +303,7 @@ def test_images_of_a_berkeley_stack_come_one_after_the_other(names, turn, tmp_pa
 @pytest.mark.parametrize("columns", [3, 4])
 def test_unnamed_axes_of_few_columns_may_be_colours(columns, tmp_path):
     write_berkeley(tmp_path / "b.emd", STACK[..., :columns], [("", "", 1.0)] * 3)
-    assert "may be an RGB image" in fault_of(tmp_path / "b.emd")
+    assert "the last may be colours" in fault_of(tmp_path / "b.emd")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_reading_gives_back_what_was_written(suffix, data, tmp_path):
     images = nps.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
     columns = st.integers(1, 9)
     if suffix == ".npy":
-        columns = columns.filter(lambda n: n not in (3, 4))  # they may be colours
+        columns = st.integers(5, 9)  # fewer may be colours
     stacks = st.tuples(st.integers(2, 4), st.integers(1, 9), columns)
     shapes = images if suffix == ".png" else st.one_of(images, stacks)
     image = data.draw(nps.arrays(dtypes, shapes))
@@ -343,7 +343,7 @@ def test_a_png_of_what_is_not_finite_or_flat_is_written(tmp_path):
         ("a.mrc", (5, 7), "f4", Metadata(1, "mrad"), "MRC cannot hold pixels in mrad"),
         ("a.tif", (5, 7), "f4", Metadata(1e-7, "nm"), "use another unit"),
         ("a.png", (2, 5, 7), "u1", Metadata(), "PNG holds one image, not a stack of 2"),
-        ("a.npy", (2, 5, 3), "u1", Metadata(), "may be an RGB image"),
+        ("a.npy", (2, 5, 3), "u1", Metadata(), "the last may be colours"),
         ("a.tif", (5, 7), "c8", Metadata(), "complex"),
         ("a.tif", (2, 2, 5, 7), "f4", Metadata(), "array of shape (2, 2, 5, 7)"),
         ("none/a.tif", (5, 7), "f4", Metadata(), "folder does not exist"),

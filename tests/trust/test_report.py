@@ -122,6 +122,21 @@ def test_the_page_asks_no_host_and_escapes_names(assessment):
     assert not re.search(r"https?://|url\(|@import", text)
 
 
+def test_reports_of_files_whose_names_have_dots_do_not_meet(tmp_path, noisy):
+    from typer.testing import CliRunner
+
+    wanted = {"grid.0001.mrc": "grid.0001", "grid.0002.mrc": "grid.0002"}
+    wanted |= {"15.31.07.tif": "15.31.07"}
+    for name, stem in wanted.items():
+        write_micrograph(tmp_path / name, noisy[:64, :64])
+        command = ["report", str(tmp_path / name), "--consistency"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        made = (f"{stem}_report.html", f"{stem}_report.json", f"{stem}_consistency.tif")
+        assert all((tmp_path / each).exists() for each in made)
+        assert json.loads((tmp_path / made[1]).read_text())["file"] == name
+
+
 def test_the_command_writes_page_numbers_and_maps(tmp_path, noisy):
     from typer.testing import CliRunner
 
