@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,8 +236,8 @@ def make_plan(work: Work, number: int) -> tuple[Plan, Found]:
     blank = levels.blank(known)
     if known is None or not any(known.correlation):
         view = View.of(levels, known)
-        bands, same = tee(_sound_bands(pixels, defects))
-        seen, barred = _seen(view, bands, (not_in_bars(band, *blank) for band in same))
+        bands = _sound_bands(pixels, defects)
+        seen, barred = _seen(view, ((band, not_in_bars(band, *blank)) for band in bands))
         back, bars = Return(view, levels, seen, clip), blank if barred else None
         return Plan(defects, levels, back, bars=bars), found
     coloured = known, known.dose_of(levels.mean)
@@ -254,19 +253,22 @@ def make_plan(work: Work, number: int) -> tuple[Plan, Found]:
     of_white = Levels.of(_bands(white))
     view = View.of(of_white, alone)
     matched = (not_in_bars(band, *blank) for band in _sound_bands(pixels, defects))
-    seen, barred = _seen(view, _bands(white), matched)
+    seen, barred = _seen(view, zip(_bands(white), matched, strict=True))
     back, bars = Return(view, of_white, seen, clip), blank if barred else None
     return Plan(defects, levels, back, coloured, bars), found
 
 
 def _seen(
-    view: View, bands: Iterable[NDArray], matched: Iterable[NDArray[np.bool_]]
+    view: View, bands: Iterable[tuple[NDArray, NDArray[np.bool_]]]
 ) -> tuple[Levels, bool]:
-    """Return the levels of what is shown, with the mean of some pixels, and if not all."""
+    """Return the levels of what is shown, with the mean of some pixels, and if not all.
+
+    Each band comes with the pixels whose mean is matched.
+    """
     sums = np.zeros(3)
 
     def shown() -> Iterator[NDArray[np.float32]]:
-        for band, where in zip(bands, matched, strict=True):
+        for band, where in bands:
             seen = view.apply(band)
             sums[:] += seen.sum(dtype=np.float64, where=where), where.sum(), where.size
             yield seen
