@@ -78,8 +78,13 @@ def _shifted_counts(step: float, line: Line) -> Estimate | None:
 
 
 def _is_shifted(counts: Estimate) -> bool:
-    """Say whether the level of no electrons is certainly not 0."""
-    return abs(counts.detector.offset) > SIGNIFICANT * (counts.offset_error or 0.0)
+    """Say whether 0 certainly is a level of electrons, as where the lowest was taken off.
+
+    A line that ends above 0 is not believed so easily: structure in bright parts has such
+    a line as well.
+    """
+    at = counts.detector
+    return -at.offset * np.sign(at.gain) > SIGNIFICANT * (counts.offset_error or 0.0)
 
 
 def _belies_counts(step: float, line: Line) -> bool:
