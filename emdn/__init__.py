@@ -15,6 +15,7 @@ The rooms, a small core and eight wings, which import along the flow and never b
                    mrc, raster, npy, arrays, compressed, hdf5, hdf5_layouts, zarr_store,
                    ome_zarr, rosetta, dm_tags, ser, raw_frames, child, write
     files          files that are written whole or not at all
+    axes           which axes of an array are images, rows and columns
     scaling        one affine map per image, between its own units and [0, 1]
     noise          shot noise: dose ranges, noisy pairs, and the gain measured in an image
     detector/      what an electron does to a pixel, applied and measured: model,

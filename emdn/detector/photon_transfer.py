@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SMOOTHNESS = 4  # power by which a block of more energy than noise has weighs less
 OUTLIER = 5.0  # standard deviations above the line, from where a block is no evidence
+SMOOTH, HARDLY = 0.2, 0.05  # shares of the blocks
+APART = 1.5  # more than an outlier, for structure in bright parts has more energy as well
 GROUPS = 10  # of blocks as bright, in which the search for the line begins
 FEW = 32  # blocks, of which no second group is made
 
@@ -50,7 +52,10 @@ def _weights(design: Floats, energies: Floats) -> list[Floats]:
     energy = [energies[:, NOT_SLOW & half].mean(1) for half in HALVES]
     spread = [np.sqrt(2 / np.count_nonzero(NOT_SLOW & half)) for half in HALVES]
     floor = 1e-3 * float(np.median(energies[:, NOT_SLOW].mean(1)))
-    lines = [np.maximum(_smooth_energy(design[:, 1], each), floor) for each in energy]
+    lines = [
+        np.maximum(_smooth_energy(design[:, 1], each, 1 + OUTLIER * deviation), floor)
+        for each, deviation in zip(energy, spread, strict=True)
+    ]
     weights = [np.ones(len(design))] * 2
     for _ in range(6):
         weights = [
@@ -65,15 +70,22 @@ def _weights(design: Floats, energies: Floats) -> list[Floats]:
     return [weight / max(weight.sum(), 1e-300) for weight in weights]
 
 
-def _smooth_energy(brightness: Floats, energy: Floats) -> Floats:
-    """Return for each block the energy of the smoother ones among those as bright.
+def _smooth_energy(brightness: Floats, energy: Floats, most: float) -> Floats:
+    """Return for each block the energy of smooth ones, from where a line is sought.
 
-    Of an image that is dark in large parts the smoothest blocks of all are the dark ones.
+    Of an image that is dark in large parts the smoothest blocks are the dark ones. Where
+    hardly any block as bright has less than `most` times their energy, it is that of the
+    smooth blocks as bright.
     """
+    smooth = float(np.quantile(energy, SMOOTH))
     order = np.argsort(brightness)
     groups = np.array_split(order, min(1 + len(order) // FEW, GROUPS))
     means = [brightness[group].mean() for group in groups]
-    return np.interp(brightness, means, [np.quantile(energy[each], 0.2) for each in groups])
+    low, own = np.transpose(
+        [np.quantile(energy[each], [HARDLY, SMOOTH]) for each in groups]
+    )
+    alike = np.interp(brightness, means, low) < APART * most * smooth
+    return np.where(alike, smooth, np.interp(brightness, means, own))
 
 
 def _lines(design: Floats, energies: Floats, weight: Floats) -> Floats:
