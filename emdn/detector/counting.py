@@ -68,8 +68,7 @@ def _white_counts(
 
 def _shifted_counts(step: float, line: Line) -> Estimate | None:
     """Return the detector of counts whose level of no electrons the line shows."""
-    doubt = SIGNIFICANT * np.hypot(line.slope_error, MODEL_ERROR * step)
-    if line.slope_error >= SHARP * step or abs(abs(line.slope) - step) >= doubt:
+    if not abs(abs(line.slope) - step) < _sharpness(step, line):
         return None
     gain = float(np.copysign(step, line.slope))
     detector = Detector(gain, line.centre - line.level / gain)
@@ -93,10 +92,15 @@ def _belies_counts(step: float, line: Line) -> bool:
     Counts that were stretched, after their lowest was taken off, have such a line.
     """
     rest, rest_error = line.at(0.0)
-    doubt = SIGNIFICANT * np.hypot(line.slope_error, MODEL_ERROR * step)
     starts_below = rest > SIGNIFICANT * np.hypot(rest_error, MODEL_ERROR * line.level)
-    sharp = line.slope_error < SHARP * step
-    return bool(sharp and starts_below and abs(line.slope) > step + doubt)
+    return bool(starts_below and abs(line.slope) - step > _sharpness(step, line))
+
+
+def _sharpness(step: float, line: Line) -> float:
+    """Return by how much a slope may differ by chance, or NaN where it is hardly known."""
+    if line.slope_error >= SHARP * step:
+        return np.nan
+    return float(SIGNIFICANT * np.hypot(line.slope_error, MODEL_ERROR * step))
 
 
 def _textured_counts(step: float, line: Line, transfer: Transfer, dark: float) -> bool:
