@@ -139,10 +139,8 @@ class Defects:
         far, near = FAR_OUT * span, LONE * span
         # Where most neighbours are equal, as in images of few counts, nothing is known.
         step = STEEPEST * apart if apart > 0 else np.inf
-        return cls(
-            *(darkest - far, brightest + far, level),
-            *(darkest - near, brightest + near, step),
-        )
+        ends, alone = (darkest - far, brightest + far), (darkest - near, brightest + near)
+        return cls(*ends, level, *alone, step)
 
     def unsound(
         self, pixels: Pixels, rows: slice, columns: slice
