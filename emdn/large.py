@@ -39,7 +39,7 @@ from emdn.denoiser import (
     counted_defects,
     detector_measured,
     detector_told,
-    measured_with_mean,
+    measured_with_levels,
 )
 from emdn.detector import Detector, Estimate, estimate_from_patches, sample_windows
 from emdn.files import locked, put_in_place, remove, sha256, write_or_compare, written_whole
@@ -402,15 +402,17 @@ def denoise_image(
     found = Found()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        told_gain = told.gain is not None or told.readout is not None
-        estimate, mean = (
-            (None, 0.0) if told_gain else measured_with_mean(image, offset=told.offset)
-        )
-        if estimate is None:
+        estimate = levels = None
+        if told.gain is None and told.readout is None:
+            estimate, levels = measured_with_levels(image, offset=told.offset)
+        if estimate is None or levels is None:
             restored = noise_remover.denoise(image, **vars(told))
         else:
-            restored = noise_remover.denoise(image, detector=estimate.detector)
-            found.measured = in_words(estimate, mean, metadata)
+            known, text = detector_measured(image.shape, levels, estimate, told.offset)
+            restored = noise_remover.denoise(image, detector=known)
+            found.measured = in_words(estimate, levels.mean, metadata)
+            if text and noise_remover.gain_aware:
+                found.note({text: 1})
     found.note(Counter(str(warning.message) for warning in caught))
     pixels, found.clipped = convert(restored, dtype)
     return pixels, found

@@ -368,6 +368,17 @@ def test_an_image_without_noise_comes_back_as_it_is_and_a_warning_says_so(denois
         np.testing.assert_array_equal(denoiser.denoise(clean), clean)
 
 
+def test_an_image_with_hardly_any_noise_is_named(denoiser):
+    """As one that was denoised before; one of the largest dose that is usual is not."""
+    clean = KINDS["particles"]((256, 256), np.random.default_rng(0))
+    noisy = np.random.default_rng(0).poisson(60 * clean).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"hardly any noise, .* % of its range"):
+        denoiser.denoise(denoiser.denoise(noisy, gain=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoiser.denoise(np.random.default_rng(0).poisson(2500 * clean))
+
+
 def test_what_is_told_of_a_detector_is_used(denoiser):
     """Readout noise is known to be there, or taken for structure."""
     camera = Detector(gain=3.0, offset=200.0, readout=6.0)

@@ -24,12 +24,11 @@ MOST_THERE = 1.5  # energy there of counts, in their shot noise
 FEW_LEAST = 4  # frequencies of least energy, of the 64
 
 
-def counter(
-    blocks: Blocks, transfer: Transfer, shape: Shape, offset: float | None
-) -> Estimate | None:
+def counter(blocks: Blocks, transfer: Transfer, offset: float | None) -> Estimate | None:
     """Return the detector of an image whose grey levels are counts, else None."""
     if not blocks.step:
         return None
+    shape = noise_shape(transfer)
     few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # in which white noise looks correlated
     if few or max(shape.correlation) < WEAK:
         white = variance_line(blocks, transfer, noise_shape(transfer, only_white=True))

@@ -17,6 +17,7 @@ from emdn.detector.variance import Line
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
 SIGNIFICANT = 3.0  # standard errors
 LINE_ERROR = 0.02  # relative deviation from a straight line that structure may cause
+TAIL_ERROR = 0.5  # relative deviation of a gain that fast waves behind a tail tell
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Estimate:
     def scaled(self, unit: float) -> "Estimate":
         """Return the estimate of the image times a positive unit."""
         at = self.detector
-        detector = Detector(at.gain * unit, at.offset * unit, at.readout, at.correlation)
+        detector = replace(at, gain=at.gain * unit, offset=at.offset * unit)
         gain, offset = (
             None if error is None else error * unit
             for error in (self.gain_error, self.offset_error)
@@ -70,11 +71,17 @@ class Estimate:
             f"offset {measured(at.offset, self.offset_error)}, "
             f"readout {measured(at.readout, self.readout_error)} electrons, "
             f"correlation {along:.2f} in rows and {down:.2f} in columns"
+            f"{', with a tail' if at.mtf == 'exponential' else ''}"
         )
 
 
-def camera(line: Line, shape: Shape, offset: float | None) -> Estimate:
-    """Return the detector of an image by its line of variance over mean alone."""
+def camera(line: Line, shape: Shape, offset: float | None) -> Estimate | None:
+    """Return the detector of an image by its line of variance over mean alone.
+
+    None is returned if no variance is left of the noise, as where a filter took it off.
+    """
+    if not line.level > 0:
+        return None
     dark = _assumed_offset(line) if offset is None else offset
     rest, rest_error = line.at(dark)  # variance that electrons do not explain
     rest_error = float(np.hypot(rest_error, LINE_ERROR * line.level))
@@ -92,13 +99,16 @@ def camera(line: Line, shape: Shape, offset: float | None) -> Estimate:
         readout_error = rest_error / (2 * np.sqrt(max(variance, rest_error)) * gain)
     else:
         gain, gain_error = line.through(dark)  # which stands and falls with `dark`
+        if not gain > 0:
+            return None
         doubt = abs(rest) if belied else rest_error
         gain_error = np.hypot(gain_error, doubt / brightness)
         readout_error = np.sqrt(max(rest, 0.0) + rest_error) / gain
     readout = float(np.sqrt(variance) / abs(gain))
+    usual = MODEL_ERROR if shape.mtf == "gaussian" else TAIL_ERROR
     return Estimate(
-        Detector(float(gain), float(dark), readout, shape.correlation),
-        float(np.hypot(gain_error, MODEL_ERROR * gain)),
+        Detector(float(gain), float(dark), readout, shape.correlation, shape.mtf),
+        float(np.hypot(gain_error, usual * gain)),
         offset_error,
         None if readout_error is None else float(readout_error),
         shape.correlation_error,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emdn.detector.blocks import HALVES, SIDE, Blocks, U, V
+from emdn.detector.blocks import FAST, HALVES, SIDE, Blocks, U, V
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +21,7 @@ SMOOTH, HARDLY = 0.2, 0.05  # shares of the blocks
 APART = 1.5  # more than an outlier, for structure in bright parts has more energy as well
 GROUPS = 10  # of blocks as bright, in which the search for the line begins
 FEW = 32  # blocks, of which no second group is made
+MORE = 1.8  # times the energy of the line, which of noise 1 % of the blocks have
 
 NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
 
@@ -34,6 +35,7 @@ class Transfer(NamedTuple):
     slope: Floats  # (64,)
     level_error: Floats  # (64,)
     slope_error: Floats  # (64,)
+    alike: float  # share of all blocks whose energy is no more than that of the lines
 
 
 def photon_transfer(blocks: Blocks) -> Transfer:
@@ -44,7 +46,8 @@ def photon_transfer(blocks: Blocks) -> Transfer:
     lines = np.empty((4, SIDE**2))
     for weight, half in zip(weights, HALVES, strict=True):
         lines[:, half] = _lines(design, blocks.energy[:, half], weight)
-    return Transfer(design, np.stack(weights), *lines)
+    alike = _alike(design, blocks.energy, *lines[:2])
+    return Transfer(design, np.stack(weights), *lines, alike=alike)
 
 
 def _weights(design: Floats, energies: Floats) -> list[Floats]:
@@ -68,6 +71,16 @@ def _weights(design: Floats, energies: Floats) -> list[Floats]:
             line = solve(design, energy[i], weights[i])[0]
             lines[i] = np.maximum(design @ line, 0.1 * max(line[0], floor))
     return [weight / max(weight.sum(), 1e-300) for weight in weights]
+
+
+def _alike(design: Floats, energies: Floats, level: Floats, slope: Floats) -> float:
+    """Return the share of blocks that have no more energy than smooth ones as bright."""
+    alike = np.ones(len(design), bool)
+    for cells in (FAST & half for half in HALVES):
+        line = level[cells] + design[:, 1:] * slope[cells]
+        line = np.maximum(line, 0.2 * level[cells])
+        alike &= (energies[:, cells] / line).mean(1) < MORE
+    return float(alike.mean())
 
 
 def _smooth_energy(brightness: Floats, energy: Floats, most: float) -> Floats:

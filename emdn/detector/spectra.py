@@ -4,6 +4,10 @@ A point spread and a memory take energy of the noise from fast frequencies, in e
 the same factor. The spectra of all that are possible are compared with the energies of an
 image: alone, with structure as fine as pixels, and with white readout noise. The likeliest
 explanation is taken. Whatever it holds besides white noise has a cost.
+
+Noise behind a point spread with a tail looks like structure as fine as pixels. But noise is
+everywhere. So where nearly all blocks are alike, structure that would hold half of their
+energy is not believed, unless the image holds counts, since a counter has no point spread.
 """
 
 from functools import cache
@@ -13,13 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import toeplitz
 
-from emdn.detector.blocks import COSINES, FAST, SIDE, U, V
-from emdn.detector.model import autocorrelation, kernels, neighbours
+from emdn.detector.blocks import COSINES, FAST, SIDE, TRANSFORM, U, V
+from emdn.detector.model import (
+    Mtf,
+    Spread,
+    autocorrelation,
+    covariance,
+    kernels,
+    neighbours,
+    shared,
+)
 from emdn.detector.photon_transfer import Transfer
 
 Floats = NDArray[np.float64]
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
+DECAY = (1.5, 4.5)  # of the exponential MTFs that are looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
 DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
 KINDS = ("noise", *DECAYS, "readout")  # what may be beside the noise, if anything is
@@ -29,6 +42,8 @@ MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
+ALIKE = 0.9  # share of blocks that have no more energy than smooth ones, from where on
+MOST_TEXTURE = 0.45  # is the largest share of structure in the energy of no counts
 COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 
 
@@ -36,6 +51,7 @@ class Shape(NamedTuple):
     """How the energy of the noise is spread over the coefficients."""
 
     correlation: tuple[float, float]
+    mtf: Mtf
     correlation_error: float
     parts: Floats  # (k, 64): noise of 1, and structure or readout if there is any
     energy: Floats  # (64,), of all parts as they are
@@ -44,7 +60,9 @@ class Shape(NamedTuple):
     readout: float  # energy of white noise beside correlated noise
 
 
-def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
+def noise_shape(
+    transfer: Transfer, *, only_white: bool = False, camera: bool = False
+) -> Shape:
     """Find the point spread and memory that explain how energy falls with frequency.
 
     Twice the negative log-likelihood is least, plus a cost for each thing to believe in.
@@ -55,22 +73,27 @@ def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
         The energies of the noise.
     only_white : bool
         Whether no correlation is looked for, but for what is beside white noise.
+    camera : bool
+        Whether the image certainly has no counts. Point spreads with a tail are looked for
+        as well, and where all blocks are alike, not much structure is believed.
     """
-    tried = _coarse()[:1] if only_white else _coarse()
-    choice = _cheapest(tried, transfer)
+    most = MOST_TEXTURE if camera and transfer.alike > ALIKE else 1.0
+    tried = _coarse(camera)[:1] if only_white else _coarse(camera)
+    choice = _cheapest(tried, transfer, most)
     deviation = 0.0
-    step = np.array([0.04, 0.05])  # pixels, share
+    step = np.array(Spread(width=0.04, memory=0.05, decay=0.25))
     for halving in range(0 if only_white else 3):
         tried = _finer(choice.spread, step / 2**halving)
-        choice = _cheapest(tried, transfer)
+        choice = _cheapest(tried, transfer, most)
         if halving == 0:
             deviation = _deviation(tried, choice)
-    spectrum, correlation = _spectrum(*map(float, choice.spread))
+    spectrum, correlation = _spectrum(choice.spread)
     parts = spectrum[np.newaxis]
     if choice.kind != "noise":
         parts = np.stack([spectrum, _beside(spectrum)[KINDS.index(choice.kind) - 1]])
     return Shape(
         correlation,
+        "exponential" if choice.spread.decay > 0 else "gaussian",
         float(np.hypot(deviation, 0.02)),
         parts,
         choice.amounts[: len(parts)] @ parts,
@@ -81,37 +104,44 @@ def noise_shape(transfer: Transfer, only_white: bool = False) -> Shape:
 
 
 @cache
-def _coarse() -> Floats:
-    """Return (G, 2) widths and memories that are tried first; the first one is white."""
+def _coarse(camera: bool) -> list[Spread]:
+    """Return the spreads that are tried first; the first one is white."""
     widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
     memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
-    spreads = [(w, m) for w in widths for m in memories if (w, m) != (0.0, 0.0)]
-    return np.array([(0.0, 0.0), *spreads])
+    spreads = [Spread(float(w), float(m)) for w in widths for m in memories]
+    decays = np.arange(DECAY[0], DECAY[1] + 0.1, 0.5) if camera else []
+    tails = [Spread(decay=float(decay)) for decay in decays]
+    return [Spread(), *(spread for spread in spreads if any(spread)), *tails]
 
 
-def _finer(spread: Floats, step: Floats) -> Floats:
+def _finer(spread: Spread, step: Floats) -> list[Spread]:
     """Return a spread and its neighbours at a step, after that of white noise."""
-    moves = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    around = spread + moves * step
-    if spread[0] == 0:  # a point spread below 0.2 pixels reaches no neighbour
+    moves = np.array([(i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    if spread.decay > 0:
+        moves = np.array([(0, 0, i) for i in (-1, 0, 1)])
+    around = np.array(spread) + moves * step
+    if spread.width == 0 == spread.decay:  # a width below 0.2 pixels reaches no neighbour
         around[:, 0] = np.where(moves[:, 0] > 0, 0.2 + step[0], 0.0)
     around[:, 0] = np.clip(around[:, 0], 0, WIDEST)
     around[:, 1] = np.clip(around[:, 1], -MOST_MEMORY, MOST_MEMORY)
-    return np.unique(np.vstack([(0.0, 0.0), around]).round(5), axis=0)
+    if spread.decay > 0:
+        around[:, 2] = np.clip(around[:, 2], *DECAY)
+    every = np.unique(np.vstack([np.array(Spread()), around]).round(5), axis=0)
+    return [Spread(*map(float, each)) for each in every]
 
 
 class _Choice(NamedTuple):
     """The best explanation of a spectrum among several."""
 
-    spread: Floats  # (2,)
+    spread: Spread
     kind: str | int  # of `KINDS`
     amounts: Floats  # (2,), of the noise and of what is beside it
     costs: Floats  # (G,), of all spreads that were tried with this kind
 
 
-def _cheapest(spreads: Floats, transfer: Transfer) -> _Choice:
-    """Try noise alone, with structure and with readout, for several spreads."""
-    spectra = _spectra(spreads)
+def _cheapest(spreads: list[Spread], transfer: Transfer, most: float) -> _Choice:
+    """Try noise alone, with structure up to a share and with readout, for some spreads."""
+    spectra = np.stack([_spectrum(spread)[0] for spread in spreads])
     beside = _beside(spectra)
     amounts, costs = _misfit_of_levels(spectra, beside, transfer)
     costs += _misfit_of_slopes(spectra, transfer)
@@ -119,20 +149,16 @@ def _cheapest(spreads: Floats, transfer: Transfer) -> _Choice:
     other = amounts[1:, :, 1] * beside[..., FAST].mean(2)
     share = other / np.maximum(noise + other, 1e-300)
     costs[1:-1] += COST_OF_TEXTURE + COST_OF_STRENGTH * share[:-1]
-    white = ~spreads.any(1)
+    costs[1:-1][share[:-1] > most] = np.inf
+    white = np.array([not any(spread) for spread in spreads])
     costs[-1] += np.where(white, np.inf, COST_OF_READOUT)  # of white noise it is no part
     total = costs + np.where(white, 0.0, COST_OF_CORRELATION)
     kind, i = np.unravel_index(np.argmin(total), total.shape)
     return _Choice(spreads[i], KINDS[kind], amounts[kind, i], costs[kind])
 
 
-def _spectra(spreads: Floats) -> Floats:
-    """Return the (G, 64) spectra of several spreads."""
-    return np.stack([_spectrum(float(w), float(m))[0] for w, m in spreads])
-
-
 @cache
-def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]:
+def _spectrum(spread: Spread) -> tuple[Floats, tuple[float, float]]:
     """Return what a detector does to white noise of 1.
 
     Returns
@@ -142,7 +168,13 @@ def _spectrum(width: float, memory: float) -> tuple[Floats, tuple[float, float]]
     correlation : (float, float)
         Correlation of neighbours in a row and in a column.
     """
-    down, along = kernels(width, memory)
+    if spread.decay > 0:
+        behind = covariance(spread.decay)
+        places = np.indices((SIDE, SIDE)).reshape(2, -1)
+        rows, columns = places[:, :, np.newaxis] - places[:, np.newaxis]
+        energy = ((TRANSFORM @ behind[rows, columns]) * TRANSFORM).sum(1)
+        return energy, (shared(behind), shared(behind))
+    down, along = kernels(spread.width, spread.memory)
     axes = [
         ((COSINES @ toeplitz(autocorrelation(kernel, SIDE))) * COSINES).sum(1)
         for kernel in (down, along)
@@ -223,10 +255,10 @@ def _two_parts(first: Floats, second: Floats, values: Floats, weight: Floats) ->
     return amounts / (a * c - b * b)[..., np.newaxis]
 
 
-def _deviation(tried: Floats, choice: _Choice) -> float:
+def _deviation(tried: list[Spread], choice: _Choice) -> float:
     """Return the deviation of the correlation among spreads, by their likelihood."""
     likelihood = np.exp(-0.5 * (choice.costs - choice.costs.min()))
     likelihood /= likelihood.sum()
-    correlation = np.array([_spectrum(*map(float, spread))[1] for spread in tried])
-    chosen = np.array(_spectrum(*map(float, choice.spread))[1])
+    correlation = np.array([_spectrum(spread)[1] for spread in tried])
+    chosen = np.array(_spectrum(choice.spread)[1])
     return float(np.sqrt(likelihood @ (correlation - chosen) ** 2).max())

@@ -108,6 +108,7 @@ class Assessment:
             "offset": at.offset,
             "readout_electrons": at.readout,
             "correlation": list(at.correlation),
+            "mtf": at.mtf,
             "detector_measured": self.estimate is not None,
             "dose_electrons_per_pixel": at.dose(self.noisy[judged]),
             "share_of_pixels_judged": float(judged.mean()),
