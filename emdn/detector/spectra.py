@@ -77,14 +77,14 @@ def noise_shape(
         Whether the image certainly has no counts. Point spreads with a tail are looked for
         as well, and where all blocks are alike, not much structure is believed.
     """
-    most = MOST_TEXTURE if camera and transfer.alike > ALIKE else 1.0
+    alike = camera and transfer.alike > ALIKE
     tried = _coarse(camera)[:1] if only_white else _coarse(camera)
-    choice = _cheapest(tried, transfer, most)
+    choice = _cheapest(tried, transfer, alike)
     deviation = 0.0
     step = np.array(Spread(width=0.04, memory=0.05, decay=0.25))
     for halving in range(0 if only_white else 3):
         tried = _finer(choice.spread, step / 2**halving)
-        choice = _cheapest(tried, transfer, most)
+        choice = _cheapest(tried, transfer, alike)
         if halving == 0:
             deviation = _deviation(tried, choice)
     spectrum, correlation = _spectrum(choice.spread)
@@ -139,8 +139,11 @@ class _Choice(NamedTuple):
     costs: Floats  # (G,), of all spreads that were tried with this kind
 
 
-def _cheapest(spreads: list[Spread], transfer: Transfer, most: float) -> _Choice:
-    """Try noise alone, with structure up to a share and with readout, for some spreads."""
+def _cheapest(spreads: list[Spread], transfer: Transfer, alike: bool) -> _Choice:
+    """Try noise alone, with structure and with readout, for several spreads.
+
+    Where blocks are alike, structure has no large share, and none beside a tail.
+    """
     spectra = np.stack([_spectrum(spread)[0] for spread in spreads])
     beside = _beside(spectra)
     amounts, costs = _misfit_of_levels(spectra, beside, transfer)
@@ -149,7 +152,9 @@ def _cheapest(spreads: list[Spread], transfer: Transfer, most: float) -> _Choice
     other = amounts[1:, :, 1] * beside[..., FAST].mean(2)
     share = other / np.maximum(noise + other, 1e-300)
     costs[1:-1] += COST_OF_TEXTURE + COST_OF_STRENGTH * share[:-1]
-    costs[1:-1][share[:-1] > most] = np.inf
+    if alike:
+        tail = np.array([spread.decay > 0 for spread in spreads])
+        costs[1:-1][tail | (share[:-1] > MOST_TEXTURE)] = np.inf
     white = np.array([not any(spread) for spread in spreads])
     costs[-1] += np.where(white, np.inf, COST_OF_READOUT)  # of white noise it is no part
     total = costs + np.where(white, 0.0, COST_OF_CORRELATION)

@@ -46,6 +46,9 @@ DETECTORS = {
     "scintillator with readout": Detector(
         7.0, offset=100.0, readout=1.0, correlation=(0.445, 0.445)
     ),
+    "scintillator with a tail": Detector(
+        7.0, offset=100.0, readout=0.4, correlation=(0.55, 0.55), mtf="exponential"
+    ),
     "slow amplifier": Detector(3.7, correlation=(0.4, 0.0)),
     "inverted": Detector(-1.0, offset=4000.0),
     "8 bit": Detector(1.0),

@@ -49,6 +49,7 @@ ROWS = (
     ("CCD", "CCD", (60.0, 400.0)),
     ("scintillator", "scintillator", (60.0, 400.0)),
     ("scintillator with readout", "scintillator with readout", (60.0, 400.0)),
+    ("scintillator with a tail", "scintillator with a tail", (60.0, 400.0)),
     ("slow amplifier", "slow amplifier", (60.0, 400.0)),
     ("8 bit", "8 bit", (60.0, 400.0)),
     ("8 bit, clipped", "8 bit, clipped", (60.0, 400.0)),
