@@ -43,11 +43,11 @@ STRIDE = 16  # pixels, the largest stride of any network
 
 # Counts at the brightest level, assumed of images that are too small to measure noise in.
 USUAL_COUNTS = 100.0
-LEAST_NOISE = 0.016  # of the range; of 2500 counts, the most that were learnt, it is 0.02
+LEAST_NOISE = 0.02  # of the contrast; of 2500 counts, the most that were learnt, it is 0.03
 _FAINT = (
-    "the image shows hardly any noise, {:.1g} % of its range, so hardly any is taken off; "
-    "if it was smoothed, interpolated or denoised, denoise the image that was recorded; if "
-    "it still looks noisy, tell its gain"
+    "the image shows hardly any noise, so hardly any is taken off; if it was smoothed, "
+    "interpolated or denoised, denoise the image that was recorded; if it still looks "
+    "noisy, tell its gain"
 )
 
 
@@ -493,8 +493,8 @@ def detector_measured(
         span = levels.offset + levels.span - dark
         return (Detector(span / USUAL_COUNTS, dark) if span > 0 else None), ""
     if estimate is not None:
-        noise = _noise_at_brightest(levels, estimate.detector)
-        return estimate.detector, _FAINT.format(100 * noise) if noise < LEAST_NOISE else ""
+        faint = _noise_in_contrast(levels, estimate.detector) < LEAST_NOISE
+        return estimate.detector, _FAINT if faint else ""
     text = (
         "the image shows no noise, or noise that neighbours share to a large part, and "
         "comes back as it is; tell its gain if it has any"
@@ -502,12 +502,17 @@ def detector_measured(
     return None, "" if levels.constant else text
 
 
-def _noise_at_brightest(levels: Levels, detector: Detector) -> float:
-    """Return the deviation of the noise where it is largest, as a share of the range."""
-    ends = (levels.offset, levels.offset + levels.span)
-    electrons = max(0.0, *(detector.dose_of(end) for end in ends))
+def _noise_in_contrast(levels: Levels, detector: Detector) -> float:
+    """Return the deviation of the noise at the mean, as a share of the contrast there.
+
+    The contrast is the distance to the nearer end of the range, so that few bright pixels
+    on a dark image are none.
+    """
+    electrons = max(detector.dose_of(levels.mean), 0.0)
     noise = abs(detector.gain) * np.sqrt(electrons + detector.readout**2)
-    return float(noise / levels.span) if levels.span > 0 else np.inf
+    above = levels.offset + levels.span - levels.mean
+    contrast = min(levels.mean - levels.offset, above)
+    return float(noise / contrast) if contrast > 0 else np.inf
 
 
 def _real_images(

@@ -30,6 +30,10 @@ from emdn.detector.photon_transfer import photon_transfer
 from emdn.detector.spectra import MODEL_ERROR, noise_shape
 from emdn.detector.variance import variance_line
 
+# Electrons where there are most, below which a texture that fills the image, as of an
+# amorphous film, is rather structure than noise behind a tail, which would be as strong.
+LEAST_DOSE = 10.0
+
 __all__ = [
     "MODEL_ERROR",
     "SIDE",
@@ -149,9 +153,15 @@ def _estimate(blocks: Blocks, offset: float | None) -> Estimate | None:
     counts = counter(blocks, transfer, offset)
     if counts is not None:
         return counts
-    shape = noise_shape(transfer, camera=True)
-    line = variance_line(blocks, transfer, shape)
-    return camera(line, shape, offset)
+    found = None
+    for alike_is_noise in (True, False):
+        shape = noise_shape(transfer, alike_is_noise=alike_is_noise)
+        line = variance_line(blocks, transfer, shape)
+        found = camera(line, shape, offset)
+        ends = np.quantile(line.means, [0.01, 0.99])
+        if found and max(found.detector.dose_of(float(end)) for end in ends) > LEAST_DOSE:
+            break
+    return found
 
 
 def _checked(

@@ -21,7 +21,7 @@ SMOOTH, HARDLY = 0.2, 0.05  # shares of the blocks
 APART = 1.5  # more than an outlier, for structure in bright parts has more energy as well
 GROUPS = 10  # of blocks as bright, in which the search for the line begins
 FEW = 32  # blocks, of which no second group is made
-MORE = 1.8  # times the energy of the line, which of noise 1 % of the blocks have
+MORE = 1.8  # times the energy of the line, which 3 % of the blocks of noise have
 
 NOT_SLOW = U + V >= 3  # coefficients that say how smooth a block is
 

@@ -6,8 +6,8 @@ image: alone, with structure as fine as pixels, and with white readout noise. Th
 explanation is taken. Whatever it holds besides white noise has a cost.
 
 Noise behind a point spread with a tail looks like structure as fine as pixels. But noise is
-everywhere. So where nearly all blocks are alike, structure that would hold half of their
-energy is not believed, unless the image holds counts, since a counter has no point spread.
+everywhere. So where nearly all blocks are alike, what would be structure that holds about
+half of their energy can be taken for noise.
 """
 
 from functools import cache
@@ -43,7 +43,7 @@ COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated n
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
 ALIKE = 0.9  # share of blocks that have no more energy than smooth ones, from where on
-MOST_TEXTURE = 0.45  # is the largest share of structure in the energy of no counts
+MOST_TEXTURE = 0.45  # is the largest share of the energy that may be structure
 COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
 
 
@@ -61,7 +61,7 @@ class Shape(NamedTuple):
 
 
 def noise_shape(
-    transfer: Transfer, *, only_white: bool = False, camera: bool = False
+    transfer: Transfer, *, only_white: bool = False, alike_is_noise: bool = False
 ) -> Shape:
     """Find the point spread and memory that explain how energy falls with frequency.
 
@@ -73,12 +73,12 @@ def noise_shape(
         The energies of the noise.
     only_white : bool
         Whether no correlation is looked for, but for what is beside white noise.
-    camera : bool
-        Whether the image certainly has no counts. Point spreads with a tail are looked for
-        as well, and where all blocks are alike, not much structure is believed.
+    alike_is_noise : bool
+        Whether point spreads with a tail are looked for as well, and not much structure is
+        believed where nearly all blocks are alike.
     """
-    alike = camera and transfer.alike > ALIKE
-    tried = _coarse(camera)[:1] if only_white else _coarse(camera)
+    alike = alike_is_noise and transfer.alike > ALIKE
+    tried = _coarse(alike_is_noise)[:1] if only_white else _coarse(alike_is_noise)
     choice = _cheapest(tried, transfer, alike)
     deviation = 0.0
     step = np.array(Spread(width=0.04, memory=0.05, decay=0.25))
@@ -104,14 +104,14 @@ def noise_shape(
 
 
 @cache
-def _coarse(camera: bool) -> list[Spread]:
+def _coarse(tails: bool) -> list[Spread]:
     """Return the spreads that are tried first; the first one is white."""
     widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
     memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
     spreads = [Spread(float(w), float(m)) for w in widths for m in memories]
-    decays = np.arange(DECAY[0], DECAY[1] + 0.1, 0.5) if camera else []
-    tails = [Spread(decay=float(decay)) for decay in decays]
-    return [Spread(), *(spread for spread in spreads if any(spread)), *tails]
+    decays = np.arange(DECAY[0], DECAY[1] + 0.1, 0.5) if tails else []
+    spreads += [Spread(decay=float(decay)) for decay in decays]
+    return [Spread(), *(spread for spread in spreads if any(spread))]
 
 
 def _finer(spread: Spread, step: Floats) -> list[Spread]:
