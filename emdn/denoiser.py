@@ -43,7 +43,7 @@ STRIDE = 16  # pixels, the largest stride of any network
 
 # Counts at the brightest level, assumed of images that are too small to measure noise in.
 USUAL_COUNTS = 100.0
-LEAST_NOISE = 0.02  # of the contrast; of 2500 counts, the most that were learnt, it is 0.03
+LEAST_NOISE = 0.016  # of the range; of 2500 counts, the most that were learnt, it is 0.02
 _FAINT = (
     "the image shows hardly any noise, so hardly any is taken off; if it was smoothed, "
     "interpolated or denoised, denoise the image that was recorded; if it still looks "
@@ -493,7 +493,7 @@ def detector_measured(
         span = levels.offset + levels.span - dark
         return (Detector(span / USUAL_COUNTS, dark) if span > 0 else None), ""
     if estimate is not None:
-        faint = _noise_in_contrast(levels, estimate.detector) < LEAST_NOISE
+        faint = _is_faint(levels, estimate.detector)
         return estimate.detector, _FAINT if faint else ""
     text = (
         "the image shows no noise, or noise that neighbours share to a large part, and "
@@ -502,17 +502,21 @@ def detector_measured(
     return None, "" if levels.constant else text
 
 
-def _noise_in_contrast(levels: Levels, detector: Detector) -> float:
-    """Return the deviation of the noise at the mean, as a share of the contrast there.
+def _is_faint(levels: Levels, detector: Detector) -> bool:
+    """Say whether noise is small beside the range, and beside the contrast at the mean.
 
-    The contrast is the distance to the nearer end of the range, so that few bright pixels
-    on a dark image are none.
+    The second is the distance from the mean to the nearer end: it is small where a few
+    bright pixels make the range of a dark image.
     """
-    electrons = max(detector.dose_of(levels.mean), 0.0)
-    noise = abs(detector.gain) * np.sqrt(electrons + detector.readout**2)
-    above = levels.offset + levels.span - levels.mean
-    contrast = min(levels.mean - levels.offset, above)
-    return float(noise / contrast) if contrast > 0 else np.inf
+    low, high = levels.offset, levels.offset + levels.span
+
+    def noise(level: float) -> float:
+        electrons = max(detector.dose_of(level), 0.0)
+        return abs(detector.gain) * float(np.sqrt(electrons + detector.readout**2))
+
+    contrast = min(levels.mean - low, high - levels.mean)
+    most = max(noise(low), noise(high))
+    return most < LEAST_NOISE * levels.span and noise(levels.mean) < 0.05 * contrast
 
 
 def _real_images(
