@@ -44,6 +44,7 @@ STRIDE = 16  # pixels, the largest stride of any network
 # Counts at the brightest level, assumed of images that are too small to measure noise in.
 USUAL_COUNTS = 100.0
 LEAST_NOISE = 0.016  # of the range; of 2500 counts, the most that were learnt, it is 0.02
+LEAST_AT_MEAN = 0.05  # of the distance from the mean to the nearer end of the range
 _FAINT = (
     "the image shows hardly any noise, so hardly any is taken off; if it was smoothed, "
     "interpolated or denoised, denoise the image that was recorded; if it still looks "
@@ -505,8 +506,7 @@ def detector_measured(
 def _is_faint(levels: Levels, detector: Detector) -> bool:
     """Say whether noise is small beside the range, and beside the contrast at the mean.
 
-    The second is the distance from the mean to the nearer end: it is small where a few
-    bright pixels make the range of a dark image.
+    A few bright pixels make the range of a dark image, but not the contrast at its mean.
     """
     low, high = levels.offset, levels.offset + levels.span
 
@@ -516,7 +516,9 @@ def _is_faint(levels: Levels, detector: Detector) -> bool:
 
     contrast = min(levels.mean - low, high - levels.mean)
     most = max(noise(low), noise(high))
-    return most < LEAST_NOISE * levels.span and noise(levels.mean) < 0.05 * contrast
+    return (
+        most < LEAST_NOISE * levels.span and noise(levels.mean) < LEAST_AT_MEAN * contrast
+    )
 
 
 def _real_images(
