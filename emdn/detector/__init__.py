@@ -32,6 +32,7 @@ from emdn.detector.variance import variance_line
 
 # Electrons where there are most, below which a texture that fills the image, as of an
 # amorphous film, is rather structure than noise behind a tail, which would be as strong.
+# studies/weights/tails.py measures what it achieves.
 LEAST_DOSE = 10.0
 
 __all__ = [
