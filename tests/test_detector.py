@@ -222,6 +222,41 @@ def test_whole_grey_levels_of_a_camera_are_no_counts(kind, scale, readout):
 # -------------------------------------------------------------------- measured: cameras
 
 
+@pytest.mark.parametrize("kind", ["particles", "fibres"])
+@pytest.mark.parametrize("dose", [60.0, 400.0])
+@pytest.mark.parametrize(("gain", "shared"), [(7.0, 0.2), (9.0, 0.25)])
+def test_whole_grey_levels_behind_a_weak_point_spread_are_no_counts(
+    kind, dose, gain, shared
+):
+    """At fast frequencies they have about as much noise as counts."""
+    camera = Detector(gain, 100.0, 1.0, (shared, shared))
+    image = camera.apply(dose * specimen(kind, 256), np.random.default_rng(0)).round()
+    found = measured(image)
+    assert not found.counting
+    level = float(np.median(image))
+    assert noise(found.detector, level) == pytest.approx(noise(camera, level), rel=0.4)
+
+
+def test_whole_grey_levels_of_an_inverted_camera_are_no_counts():
+    camera = Detector(-7.0, 6000.0, 1.0, (0.2, 0.2))
+    electrons = 60 * specimen("particles", 256)
+    image = camera.apply(electrons, np.random.default_rng(0)).round()
+    found = measured(image)
+    assert not found.counting
+    assert found.detector.gain == pytest.approx(-7, rel=0.3)
+
+
+@pytest.mark.parametrize("offset", [-600.0, -1000.0])
+def test_a_rest_that_neighbours_share_is_no_readout_noise(offset):
+    """Readout noise is white; a lower offset explains the rest as well."""
+    camera = Detector(7.0, offset, 0.0, (0.445, 0.445))
+    y, x = np.mgrid[:256, :256]
+    electrons = 300 + 100 * np.sin(x / 23) * np.cos(y / 17)
+    found = measured(camera.apply(electrons, np.random.default_rng(0))).detector
+    assert found.readout * found.gain < 0.1 * np.sqrt(noise(found, 1500.0))
+    assert noise(found, 1500.0) == pytest.approx(noise(camera, 1500.0), rel=0.2)
+
+
 @pytest.mark.parametrize("name", real_specimens.names())
 def test_no_electrons_are_fewer_than_none_in_a_real_micrograph(name):
     image = real_specimens.load(name)[0]
@@ -375,6 +410,20 @@ def test_an_amorphous_film_is_not_taken_for_noise(dose, contrast):
     electrons = dose * np.clip(0.6 + contrast * film / film.std(), 0.02, None)
     image = Detector(7.0, 100.0, 1.0).apply(electrons, np.random.default_rng(3))
     assert 0 < measured(np.round(image)).detector.gain < 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("strength", [0.1, 0.2])
+def test_what_a_lens_lets_through_is_not_taken_for_correlated_noise(strength, seed):
+    """A specimen of texture is blurred before a camera of white noise records it."""
+    rng = np.random.default_rng(seed)
+    tissue = KINDS["membranes"]((256, 256), rng)
+    dense = gaussian_filter(rng.normal(size=tissue.shape), 12)
+    texture = rng.normal(size=tissue.shape) * np.clip(0.8 + 30 * dense, 0.1, 3)
+    sharp = 30 + 180 * gaussian_filter(tissue + strength * texture, 0.7)
+    image = np.round(sharp + rng.normal(0, 3, sharp.shape))
+    deviation = np.sqrt(noise(measured(image).detector, float(np.median(image))))
+    assert 2 < deviation < 8  # 3 were right, and 20 to 30 were found before
 
 
 def test_an_exponential_mtf_is_what_the_transfer_says_and_what_an_image_shows():

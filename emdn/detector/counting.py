@@ -15,6 +15,9 @@ from emdn.detector.spectra import MODEL_ERROR, Shape, noise_shape
 from emdn.detector.variance import Line, variance_line
 
 # Settings of the estimator. studies/weights/detector.py measures what they achieve.
+CAMERA = 1.75  # grey levels that an electron adds, from where on a camera is believed
+CAMERA_AMID = 3.0  # and where there is structure as fine as pixels as well
+MOST_MISFIT = 50.0  # misfit, from where on its noise does not explain the image
 WEAK = 0.3  # correlation, below which fine structure of counts may feign it
 MOST_DOUBT = 0.3  # relative deviation of a small image's noise from that of counts
 SHARP = 0.15  # standard error of the slope, in grey levels, that shows an offset
@@ -30,7 +33,10 @@ def counter(blocks: Blocks, transfer: Transfer, offset: float | None) -> Estimat
         return None
     shape = noise_shape(transfer)
     few = len(blocks.mean) < 2 * FEWEST_BLOCKS  # in which white noise looks correlated
-    if few or max(shape.correlation) < WEAK:
+    weak = max(shape.correlation) < WEAK
+    if weak and not few and _is_camera(blocks, transfer, shape, offset or 0.0):
+        return None
+    if few or weak:
         white = variance_line(blocks, transfer, noise_shape(transfer, only_white=True))
         found = _white_counts(blocks.step, white, transfer, offset)
         if found is not None:
@@ -39,6 +45,19 @@ def counter(blocks: Blocks, transfer: Transfer, offset: float | None) -> Estimat
     if shared and _floor_of_counts(blocks, transfer, shape, offset or 0.0):
         return _counts(blocks.step, offset)
     return None
+
+
+def _is_camera(blocks: Blocks, transfer: Transfer, shape: Shape, dark: float) -> bool:
+    """Say whether correlated noise explains the image, with a gain of many levels.
+
+    A camera of so many levels an electron may have as little energy at fast frequencies as
+    counts, whose structure would then explain the slower ones.
+    """
+    if shape.misfit > MOST_MISFIT or not any(shape.correlation):
+        return False
+    line = variance_line(blocks, transfer, shape)
+    gain = min(line.slope, line.through(dark)[0]) if line.slope > 0 else -line.slope
+    return gain > (CAMERA_AMID if shape.structured else CAMERA) * blocks.step
 
 
 def _counts(step: float, offset: float | None) -> Estimate:

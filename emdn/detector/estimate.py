@@ -94,8 +94,11 @@ def camera(line: Line, shape: Shape, offset: float | None) -> Estimate | None:
         dark, offset_error = line.zero()
     elif rest > SIGNIFICANT * rest_error:
         least = max(line.slope_error, 0.02 * line.level / brightness)
-        gain = max(line.slope, least)
-        variance += max(line.level - gain * brightness, 0.0)
+        gain = min(max(line.slope, least), line.level / brightness)
+        if offset is None and any(shape.correlation):
+            # Readout noise is white, so a lower offset explains what is not.
+            dark = line.centre - line.level / gain
+        variance += max(line.level - gain * (line.centre - dark), 0.0)
         readout_error = rest_error / (2 * np.sqrt(max(variance, rest_error)) * gain)
     else:
         gain, gain_error = line.through(dark)  # which stands and falls with `dark`

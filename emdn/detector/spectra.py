@@ -7,7 +7,9 @@ explanation is taken. Whatever it holds besides white noise has a cost.
 
 Noise behind a point spread with a tail looks like structure as fine as pixels. But noise is
 everywhere. So where nearly all blocks are alike, what would be structure that holds about
-half of their energy can be taken for noise.
+half of their energy can be taken for noise. Where many blocks differ there is structure as
+fine as pixels, and sharp only to a point: what lenses and smaller copies of an image let
+through looks like noise behind a very wide Gaussian, of which none is then believed.
 """
 
 from functools import cache
@@ -32,6 +34,7 @@ from emdn.detector.photon_transfer import Transfer
 Floats = NDArray[np.float64]
 
 WIDEST = 0.8  # pixels, standard deviation of the widest point spread that is looked for
+WIDEST_AMID = 0.6  # and of the widest amid fine structure
 DECAY = (1.5, 4.5)  # of the exponential MTFs that are looked for
 MOST_MEMORY = 0.6  # share of a pixel's signal that goes to the next at most
 DECAYS = (2, 4, 8)  # powers of frequency with which the energy of fine structure falls
@@ -42,9 +45,11 @@ MODEL_ERROR = 0.05  # relative deviation of real noise spectra from their model
 COST_OF_CORRELATION = 30.0  # twice a log-likelihood, to believe in correlated noise
 COST_OF_TEXTURE = 10.0  # and to believe in fine structure that is in all blocks
 COST_OF_STRENGTH = 15.0  # times the share that this structure has in the energy
-ALIKE = 0.9  # share of blocks that have no more energy than smooth ones, from where on
-MOST_TEXTURE = 0.45  # is the largest share of the energy that may be structure
 COST_OF_READOUT = 5.0  # and in white noise beside the correlated noise
+# Blocks are alike that have no more energy than smooth ones as bright.
+AMID = 0.8  # share of blocks that are alike, up to which WIDEST_AMID holds
+ALIKE = 0.9  # share of blocks that are alike, from where on MOST_TEXTURE holds
+MOST_TEXTURE = 0.45  # largest share of the energy that may be structure
 
 
 class Shape(NamedTuple):
@@ -58,6 +63,7 @@ class Shape(NamedTuple):
     structured: bool  # whether fine structure is in all blocks
     level: float  # of the noise
     readout: float  # energy of white noise beside correlated noise
+    misfit: float  # of the best explanation, with the cost of what is beside the noise
 
 
 def noise_shape(
@@ -78,12 +84,13 @@ def noise_shape(
         believed where nearly all blocks are alike.
     """
     alike = alike_is_noise and transfer.alike > ALIKE
-    tried = _coarse(alike_is_noise)[:1] if only_white else _coarse(alike_is_noise)
+    widest = WIDEST if transfer.alike > AMID else WIDEST_AMID
+    tried = _coarse(widest, alike_is_noise)[: 1 if only_white else None]
     choice = _cheapest(tried, transfer, alike)
     deviation = 0.0
     step = np.array(Spread(width=0.04, memory=0.05, decay=0.25))
     for halving in range(0 if only_white else 3):
-        tried = _finer(choice.spread, step / 2**halving)
+        tried = _finer(choice.spread, step / 2**halving, widest)
         choice = _cheapest(tried, transfer, alike)
         if halving == 0:
             deviation = _deviation(tried, choice)
@@ -100,13 +107,14 @@ def noise_shape(
         choice.kind in DECAYS,
         float(choice.amounts[0]),
         float(choice.amounts[1]) if choice.kind == "readout" else 0.0,
+        float(choice.costs.min()),
     )
 
 
 @cache
-def _coarse(tails: bool) -> list[Spread]:
+def _coarse(widest: float, tails: bool) -> list[Spread]:
     """Return the spreads that are tried first; the first one is white."""
-    widths = np.append(0.0, np.arange(0.24, WIDEST + 0.01, 0.08))
+    widths = np.append(0.0, np.arange(0.24, widest + 0.01, 0.08))
     memories = np.arange(-MOST_MEMORY, MOST_MEMORY + 0.01, 0.1).round(1)
     spreads = [Spread(float(w), float(m)) for w in widths for m in memories]
     decays = np.arange(DECAY[0], DECAY[1] + 0.1, 0.5) if tails else []
@@ -114,7 +122,7 @@ def _coarse(tails: bool) -> list[Spread]:
     return [Spread(), *(spread for spread in spreads if any(spread))]
 
 
-def _finer(spread: Spread, step: Floats) -> list[Spread]:
+def _finer(spread: Spread, step: Floats, widest: float) -> list[Spread]:
     """Return a spread and its neighbours at a step, after that of white noise."""
     moves = np.array([(i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)])
     if spread.decay > 0:
@@ -122,7 +130,7 @@ def _finer(spread: Spread, step: Floats) -> list[Spread]:
     around = np.array(spread) + moves * step
     if spread.width == 0 == spread.decay:  # a width below 0.2 pixels reaches no neighbour
         around[:, 0] = np.where(moves[:, 0] > 0, 0.2 + step[0], 0.0)
-    around[:, 0] = np.clip(around[:, 0], 0, WIDEST)
+    around[:, 0] = np.clip(around[:, 0], 0, widest)
     around[:, 1] = np.clip(around[:, 1], -MOST_MEMORY, MOST_MEMORY)
     if spread.decay > 0:
         around[:, 2] = np.clip(around[:, 2], *DECAY)
