@@ -42,6 +42,7 @@ DETECTORS = {
     "counter": Detector(1.0),
     "counter on a pedestal": Detector(1.0, offset=1000.0),
     "CCD": Detector(3.7, readout=3.0),
+    "CCD with a point spread": Detector(7.0, 100.0, 2.0, (0.2, 0.2)),
     "scintillator": Detector(7.0, offset=100.0, correlation=(0.445, 0.445)),
     "scintillator with readout": Detector(
         7.0, offset=100.0, readout=1.0, correlation=(0.445, 0.445)

@@ -47,6 +47,7 @@ ROWS = (
     ("counter", "counter", (60.0, 400.0)),
     ("sparse counter", "counter", (1.0, 5.0)),
     ("CCD", "CCD", (60.0, 400.0)),
+    ("CCD with a point spread", "CCD with a point spread", (60.0, 400.0)),
     ("scintillator", "scintillator", (60.0, 400.0)),
     ("scintillator with readout", "scintillator with readout", (60.0, 400.0)),
     ("scintillator with a tail", "scintillator with a tail", (60.0, 400.0)),
