@@ -40,8 +40,8 @@ The rooms, a small core and eight wings, which import along the flow and never b
     cli            the command line
     specimens/     micrographs by formula, and real ones: fields, micrographs, scenes,
                    recorded
-    networks/      the paper's network and others: layers, ede2019, unet, dncnn, inference,
-                   onnx_graph
+    networks/      the paper's network and others: layers, counts, ede2019, unet, dncnn,
+                   inference, onnx_graph
     weights/       the networks that ship, their model cards, and what runs them: backends,
                    ncnn_graph
     data/          a folder of micrographs to pairs: corpus, augment, sampler, pipeline

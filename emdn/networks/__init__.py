@@ -1,13 +1,14 @@
 """The networks: each in a file that reads from top to bottom, all built by `build`.
 
-layers --> ede2019, unet, dncnn --build--> keras.Model --inference--> fewer operations
+layers --> counts --> ede2019, unet, dncnn --build--> keras.Model --inference--> fewer
+operations
 """
 
 import keras
 
 from emdn.networks import dncnn, ede2019, unet
 from emdn.networks.dncnn import DNCNN, DnCNNConfig
-from emdn.networks.ede2019 import PAPER, SMALL, TINY, Ede2019Config
+from emdn.networks.ede2019 import COMPACT, PAPER, SMALL, TINY, Ede2019Config
 from emdn.networks.unet import UNET, UNetConfig
 
 STRIDE = 16
@@ -17,6 +18,7 @@ AnyConfig = Ede2019Config | DnCNNConfig | UNetConfig
 CONFIGS: dict[str, AnyConfig] = {
     "PAPER": PAPER,
     "SMALL": SMALL,
+    "COMPACT": COMPACT,
     "TINY": TINY,
     "DNCNN": DNCNN,
     "UNET": UNET,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from emdn.networks.layers import DepthToSpace, SpaceToDepth, Stabilise, Tensor, Unstabilise
+from emdn.networks.counts import build_on_counts
+from emdn.networks.layers import DepthToSpace, SpaceToDepth, Tensor
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,10 @@ def predict_noise(image: Tensor, config: UNetConfig) -> Tensor:
     return DepthToSpace(dtype="float32")(last(x))
 
 
-def subtract_noise(image: Tensor, config: UNetConfig) -> Tensor:
-    """Return an image less the noise that the network predicts."""
-    return layers.Subtract(dtype="float32")([image, predict_noise(image, config)])
-
-
 def build(config: UNetConfig) -> keras.Model:
     """Build the network for images of any size."""
+    if config.stabilised:
+        return build_on_counts(lambda image: predict_noise(image, config))
     noisy = keras.Input((None, None, 1), name="noisy")
-    if not config.stabilised:
-        return keras.Model(noisy, subtract_noise(noisy, config), name="denoiser")
-    counts = keras.Input((), name="counts")
-    stabilised = Stabilise(dtype="float32")(noisy, counts)
-    clean = Unstabilise(dtype="float32")(subtract_noise(stabilised, config), counts)
-    return keras.Model([noisy, counts], clean, name="denoiser")
+    clean = layers.Subtract(dtype="float32")([noisy, predict_noise(noisy, config)])
+    return keras.Model(noisy, clean, name="denoiser")

@@ -639,6 +639,7 @@ def test_a_saved_network_predicts_the_same(change, tmp_path, rng):
         ),
         ({"upsampling": "nearest"}, "upsampling must be one of transposed, bilinear"),
         ({"activation": "gelu"}, "activation must be one of relu6, relu, got 'gelu'"),
+        ({"stabilised": True}, "may be negative; set output to linear"),
         ({"output": "tanh"}, "output must be one of relu6, linear, got 'tanh'"),
     ],
     ids=str,

@@ -23,6 +23,7 @@ CONFIGS = {
     "the paper's, other variants": replace(
         TINY, batch_norm="between", upsampling="bilinear", activation="relu"
     ),
+    "the paper's, of counts": replace(TINY, stabilised=True),
     "DnCNN": DnCNNConfig(depth=4, features=8),
     "U-Net": UNetConfig((4, 6, 8), (1, 1, 1)),
     "U-Net, blind": UNetConfig((4,), (1,), stabilised=False),

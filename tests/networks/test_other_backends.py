@@ -17,7 +17,7 @@ import numpy as np
 from emdn.weights import load, read_model
 
 tiles = np.random.default_rng(0).uniform(size=(2, 64, 96)).astype(np.float32)
-for name in ("auto", "low"):
+for name in ("auto", "compact", "low"):
     model, network = read_model(name), load(name, backend="onnx")
     images, counts = tiles[..., np.newaxis], np.full(2, 50, np.float32)
     found = np.asarray(model([images, counts] if network.gain_aware else images))

@@ -1,4 +1,4 @@
-"""The U-Net has the sizes of its formula, begins as the identity, and sees counts."""
+"""The U-Net has the sizes of its formula, and begins as the identity."""
 
 import keras
 import numpy as np
@@ -83,12 +83,6 @@ def test_a_u_net_has_the_parameters_and_operations_of_its_sizes(
     assert count_macs(model, (64, 96)) == u_net_macs(features, blocks, 64 * 96)
 
 
-def test_a_gain_aware_u_net_takes_the_counts_and_a_blind_one_does_not():
-    aware, blind = (build(UNetConfig((4,), (1,), stabilised=s)) for s in (True, False))
-    assert [each.shape for each in aware.inputs] == [(None, None, None, 1), (None,)]
-    assert [each.shape for each in blind.inputs] == [(None, None, None, 1)]
-
-
 @pytest.mark.parametrize("stabilised", [True, False])
 def test_a_new_u_net_is_the_identity(stabilised, rng):
     model = build(UNetConfig((4, 6), (1, 1), stabilised=stabilised))
@@ -106,26 +100,6 @@ def test_a_u_nets_output_has_the_shape_of_its_input(features, blocks, stabilised
     assert output.shape == images.shape
     assert np.isfinite(output).all()
     assert np.abs(output - images).max() > 1e-3
-
-
-def test_a_u_nets_output_depends_on_the_counts(rng):
-    """Those of an image change this image only."""
-    model = awake(UNetConfig((4, 6), (1, 1)))
-    images = rng.uniform(size=(2, 16, 16, 1))
-    few, more = (np.asarray(model(inputs_of(model, images, [n, 100]))) for n in (30, 60))
-    assert np.abs(few[0] - more[0]).max() > 1e-3
-    np.testing.assert_allclose(few[1], more[1], atol=1e-6)
-
-
-def test_a_u_net_sees_the_counts_and_not_what_1_stands_for(rng):
-    """Half of the image at the double of the counts is the same image."""
-    model = awake(UNetConfig((4, 6), (1, 1)))
-    images = rng.uniform(size=(2, 16, 16, 1))
-    output, half = (
-        np.asarray(model(inputs_of(model, images / n, np.array([50, 400]) * n)))
-        for n in (1, 2)
-    )
-    np.testing.assert_allclose(2 * half, output, rtol=1e-4, atol=1e-5)
 
 
 def test_a_u_net_joins_each_stride_with_itself():

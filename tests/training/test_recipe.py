@@ -329,7 +329,7 @@ def test_every_key_with_a_letter_missing_names_the_right_one(kind):
         ({"data": {**DATA, "fractions": [1, 0]}}, r"data\.fractions\.2: Field required"),
         (
             {"model": "HUGE"},
-            "model: must be one of PAPER, SMALL, TINY, DNCNN, UNET, got 'HUGE'",
+            "model: must be one of PAPER, SMALL, COMPACT, TINY, DNCNN, UNET, got 'HUGE'",
         ),
         ({"model": None}, "model: must be one of .*, got None"),
         ({"model": ["TINY"]}, r"model: must be one of .*, got \['TINY'\]"),
