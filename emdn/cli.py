@@ -119,8 +119,9 @@ def denoise(
     weights: Annotated[
         str,
         typer.Option(
-            help="auto, which is gain-aware and fits all doses; low or ordinary, which are "
-            "blind; or a file of your own, .onnx or .keras."
+            help="auto, which is gain-aware and fits all doses; compact, the same in less "
+            "time with more error; low or ordinary, which are blind; or a file of your "
+            "own, .onnx or .keras."
         ),
     ] = "auto",
     gain: Annotated[
@@ -358,7 +359,7 @@ REPORT_EXAMPLES = """
 
 NOISY = typer.Argument(help="A noisy micrograph; of a stack, its first image.")
 OF_SEVERAL = typer.Option(help="Name or number of the image, in files of several.")
-WHICH_WEIGHTS = typer.Option(help="auto, or a gain-aware file of your own.")
+WHICH_WEIGHTS = typer.Option(help="auto, compact, or a gain-aware file of your own.")
 
 
 @app.command(epilog=REPORT_EXAMPLES)
@@ -704,7 +705,7 @@ EXPORT_EXAMPLES = """
 @app.command(epilog=EXPORT_EXAMPLES)
 def export(
     network: Annotated[
-        str, typer.Argument(help="auto, low, ordinary, or a .keras or .onnx file.")
+        str, typer.Argument(help="auto, compact, low, ordinary, or a .keras or .onnx file.")
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="An .onnx file.")

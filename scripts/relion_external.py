@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--in_mics", type=Path, required=True, help="STAR file")
     parser.add_argument("--o", type=Path, required=True, help="folder of this job")
     parser.add_argument("--j", type=int, help="threads, which RELION tells; not used")
-    parser.add_argument("--weights", default="auto", help="auto, low, ordinary or a file")
+    parser.add_argument("--weights", default="auto", help="a name or a file")
     parser.add_argument("--gain", type=float, help="what one electron adds to a pixel")
     told = parser.parse_args()
     told.o.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from emdn.io import Metadata, MicrographError, read_micrograph, write_micrograph
 from emdn.metrics import mse
 from emdn.specimens.micrographs import KINDS
 from emdn.training.log import read_log
-from emdn.weights import find
+from emdn.weights import NAMES, find
 
 runner = CliRunner()
 
@@ -238,7 +238,7 @@ def test_one_file_of_weights_cannot_hold_those_of_two_inputs(noisy):
 def test_info_names_versions_devices_and_weights():
     result = run("info")
     assert result.exit_code == 0
-    for word in ("emdn", "tensorflow", "CPU:0", "low", "ordinary"):
+    for word in ("emdn", "tensorflow", "CPU:0", *NAMES):
         assert word in result.output
 
 
@@ -379,7 +379,7 @@ def test_the_folder_of_data_can_be_that_of_the_command(recipe, micrographs, tmp_
         (
             "DNCNN",
             "DEEP",
-            "model: must be one of PAPER, SMALL, TINY, DNCNN, UNET, got 'DEEP'",
+            "model: must be one of PAPER, SMALL, COMPACT, TINY, DNCNN, UNET, got 'DEEP'",
         ),
         ("batch: 4", "batch: [", "is no YAML file"),
     ],

@@ -83,7 +83,8 @@ def test_an_unknown_quality_is_refused():
         Denoiser(quality="good")
 
 
-TRIED = {"auto": (30.0, 300.0, 2500.0), "low": (60.0,), "ordinary": (400.0, 800.0)}
+TRIED = {"auto": (30.0, 300.0, 2500.0), "compact": (3.0, 30.0, 300.0, 2500.0)}
+TRIED |= {"low": (60.0,), "ordinary": (400.0, 800.0)}
 HARMED = ("membranes", "ordinary", 800.0)  # about as far from it, as the model card says
 NEARER = {(k, dose, s) for k in KINDS for dose, scales in TRIED.items() for s in scales}
 
@@ -424,7 +425,7 @@ def test_arrays_that_are_no_image_are_refused(denoiser, image, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": "medium"}, "auto, low, ordinary"),
+        ({"weights": "medium"}, "auto, compact, low, ordinary"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"overlap": -16}, "overlap must not be negative"),
         ({"overlap": 25}, "overlap must be a multiple of 16"),

@@ -32,6 +32,11 @@ def network(noisy: Image, gain: float | None = None, *, weights: str = "auto") -
     return _denoiser(weights).denoise(noisy, gain=gain)
 
 
+def compact(noisy: Image, gain: float) -> Image:
+    """Denoise by the compact network."""
+    return network(noisy, gain, weights="compact")
+
+
 def _aware(family: str, label: str, run: Callable[..., Image]) -> Method:
     return Method(f"{family}-aware", f"{label}, gain-aware", family, "gain", run)
 
@@ -51,10 +56,11 @@ def _with_settings(*methods: Method) -> tuple[Method, ...]:
 NETWORKS = _with_settings(
     Method("emdn", "emdn", "emdn", "nothing", network),
     Method("emdn-true-gain", "emdn, true gain", "emdn", "gain", network),
+    Method("emdn-compact", "emdn, compact", "emdn", "gain", compact),
     Method("emdn-blind", "emdn, blind", "emdn", "dose range", network),
 )
 """The network that ships for all doses, which measures the gain; the same with the true
-gain; and the paper's blind network of the dose range."""
+gain; the compact one with the true gain; the paper's blind network of the dose range."""
 
 PAPER = (
     Method("unfiltered", "unfiltered", "unfiltered", "nothing", filters.unfiltered),
@@ -98,7 +104,7 @@ PEERS = _with_settings(
 
 STANDARD = (*NETWORKS, *PAPER, *AWARE, *STABILISED)
 METHODS = {method.name: method for method in (*STANDARD, *PEERS)}
-NETWORK, TRUE_GAIN, BLIND = (method.name for method in NETWORKS)
+NETWORK, TRUE_GAIN, COMPACT, BLIND = (method.name for method in NETWORKS)
 
 
 def choose(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import keras
 
 WEIGHTS = Path(__file__).parent
-Name = Literal["auto", "low", "ordinary"]
+Name = Literal["auto", "compact", "low", "ordinary"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 MOST_CONFIG_BYTES = 2**24
@@ -125,7 +125,7 @@ def load(
 
     Parameters
     ----------
-    weights : {"auto", "low", "ordinary"} or path
+    weights : {"auto", "compact", "low", "ordinary"} or path
         Weights that ship, or a file: a network of `emdn.networks.build` that
         ``model.save`` wrote, ``.keras``, or `emdn train` or `emdn export`, ``.onnx``.
     backend : {"auto", "ncnn", "onnx", "tensorflow"}
@@ -201,7 +201,7 @@ def read_model(weights: Name | str | PathLike[str]) -> "keras.Model":
 
     Parameters
     ----------
-    weights : {"auto", "low", "ordinary"} or path
+    weights : {"auto", "compact", "low", "ordinary"} or path
         Weights that ship, or a Keras file: a network of `emdn.networks.build` that
         ``model.save`` wrote. Of an ONNX file, the Keras file of the same name beside it.
 
@@ -272,7 +272,7 @@ def find(weights: str | PathLike[str], backend: Backend = "auto") -> Path:
 
     Parameters
     ----------
-    weights : {"auto", "low", "ordinary"} or path
+    weights : {"auto", "compact", "low", "ordinary"} or path
         Weights that ship, of which there is a file for either backend, or a file.
     backend : {"auto", "ncnn", "onnx", "tensorflow"}
         What runs the network: of weights that ship, as
@@ -308,7 +308,7 @@ def trained_file(weights: str | PathLike[str]) -> Path:
 
     Parameters
     ----------
-    weights : {"auto", "low", "ordinary"} or path
+    weights : {"auto", "compact", "low", "ordinary"} or path
         Weights that ship, or a file. Of an ONNX file, the Keras file of the same name is
         meant, which `emdn train` leaves beside it.
 

@@ -16,15 +16,17 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from emdn.benchmark.methods import BLIND, NETWORK, TRUE_GAIN, label_of
+from emdn.benchmark.instances import DOSE_RANGES
+from emdn.benchmark.methods import BLIND, COMPACT, NETWORK, TRUE_GAIN, label_of
 from emdn.benchmark.rows import RESULTS, read_about, read_rows
 from emdn.benchmark.tables import summarise
 from emdn.networks.inference import count_macs
 from emdn.weights import WEIGHTS, read_model, shipped_hashes
 
 STUDIES = Path(__file__).parents[1] / "results"
-SHOWN = (NETWORK, TRUE_GAIN, BLIND, "unfiltered", "gaussian", "wiener", "chambolle-tv")
-SHOWN += ("gaussian-aware", "nl-means-vst", "wavelet-vst", "bm3d-vst", "ffdnet-vst", "r-em")
+SHOWN = (NETWORK, TRUE_GAIN, COMPACT, BLIND, "unfiltered", "gaussian", "wiener")
+SHOWN += ("chambolle-tv", "gaussian-aware", "nl-means-vst", "wavelet-vst", "bm3d-vst")
+SHOWN += ("ffdnet-vst", "r-em")
 ATOMS, BLOTCH = "contrast of atoms, % of the truth", "largest blotch, counts"
 DETAIL = "MSE of membranes, % of the noisy image's"
 SPLITS = {"test": "test", "val": "validation"}
@@ -68,11 +70,12 @@ CARD = """\
 ## Scores
 
 The paper's protocol, everything clipped to [0, 1]. *emdn* is `auto.keras` and measures the
-noise itself; *emdn, true gain* is the same network, which is given the gain; *emdn, blind*
-is `low.keras` or `ordinary.keras`. Filters called *gain-aware* and *stabilised* are given
-the gain as well. The validation split chose the network and tuned those filters. In
-brackets, a 95 % interval of the mean, in which whole sources are drawn. A mean counts all
-instances alike, one over sources all sources.
+noise itself; *emdn, true gain* is the same network, which is given the gain, and *emdn,
+compact* is `compact.keras`, given it as well; *emdn, blind* is `low.keras` or
+`ordinary.keras`. Filters called *gain-aware* and *stabilised* are given the gain too.
+The validation split chose the network and tuned those filters. In brackets, a 95 %
+interval of the mean, in which whole sources are drawn. A mean counts all instances alike,
+one over sources all sources.
 
 {scores}
 {history}
@@ -158,8 +161,8 @@ def earlier(run: str) -> str:
 def failure_section(name: str) -> str:
     """Return what `studies/weights/failures.py` measured of a network and of a filter."""
     report = json.loads((RESULTS / "failures.json").read_text())
-    dose = "low" if name == "auto" else name
-    own = report[dose][NETWORK if name == "auto" else BLIND]
+    dose = name if name in report else "low"
+    own = report[dose][{"auto": NETWORK, "compact": COMPACT}.get(name, BLIND)]
     rival = report[dose]["wavelet-vst"]
 
     def both(what: str, unit: str = " %") -> str:
@@ -189,7 +192,7 @@ def failure_section(name: str) -> str:
 def write_card(name: str) -> None:
     """Write the card of one weight file beside it."""
     model, facts = read_model(name), FACTS[name]
-    doses = ("low", "ordinary") if name == "auto" else (name,)
+    doses = (name,) if name in DOSE_RANGES else DOSE_RANGES
     card = CARD.format(
         file=f"{name}.keras",
         network=facts["network"],

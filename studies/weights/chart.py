@@ -9,14 +9,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from emdn.benchmark.methods import BLIND, TRUE_GAIN, label_of
+from emdn.benchmark.methods import BLIND, COMPACT, TRUE_GAIN, label_of
 from emdn.benchmark.rows import RESULTS, read_rows
 from emdn.benchmark.tables import summarise
 from emdn.plots import BLUE, STYLE
 
 CHART = Path(__file__).parents[2] / "book" / "_static" / "scores.png"
-METHODS = (TRUE_GAIN, "ffdnet-vst", "bm3d-vst", "wavelet-vst", "nl-means-vst")
+METHODS = (TRUE_GAIN, COMPACT, "ffdnet-vst", "bm3d-vst", "wavelet-vst", "nl-means-vst")
 METHODS += ("gaussian-aware", BLIND)
+OWN = (TRUE_GAIN, COMPACT, BLIND)
 NOISY = "unfiltered"
 SOFT = "#b8c4cc"  # of methods that are not this project's
 TITLES = {
@@ -30,7 +31,7 @@ def draw(axes: Axes, scores: pd.DataFrame, title: str) -> None:
     left = 100 * scores / scores.loc[NOISY]
     left = left.loc[list(METHODS)].sort_values("mse_sources", ascending=False)
     names = [label_of(name) for name in left.index]
-    colours = [BLUE if name in (TRUE_GAIN, BLIND) else SOFT for name in left.index]
+    colours = [BLUE if name in OWN else SOFT for name in left.index]
     bars = axes.barh(names, left["mse_sources"], color=colours, label="mean over sources")
     axes.plot(left["mse"], names, "k|", markersize=11, label="mean over instances")
     axes.bar_label(bars, fmt="%.1f", padding=4)

@@ -1,7 +1,8 @@
 r"""Gather the validation scores of trainings in one table, and draw them against the time.
 
     python studies/weights/curves.py runs/any-dose runs/any-dose-2 runs/any-dose-3 \
-        runs/blind-low runs/blind-ordinary -o emdn/benchmark/results/trainings.csv
+        runs/blind-low runs/blind-ordinary runs/compact \
+        -o emdn/benchmark/results/trainings.csv
     python studies/weights/curves.py runs/equal_time/* \
         -o emdn/benchmark/results/equal_time.csv
 

@@ -35,7 +35,7 @@ DETAIL_IMAGES = 4
 WIDTH = 1.3  # deviation of an atom, pixels
 FILM = 0.4  # brightness under the atoms
 HEIGHTS = (0.15, 0.3, 0.6)  # of atoms above it
-METHODS = ("emdn", "emdn-blind", "wavelet-vst")
+METHODS = ("emdn", "emdn-compact", "emdn-blind", "wavelet-vst")
 
 Places = NDArray[np.float64]  # (N, 2), rows and columns
 

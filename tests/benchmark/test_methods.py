@@ -8,6 +8,7 @@ import pytest
 from emdn.benchmark import methods
 from emdn.benchmark.methods import (
     BLIND,
+    COMPACT,
     METHODS,
     NETWORK,
     PEERS,
@@ -126,7 +127,8 @@ def test_the_network_measures_the_gain_unless_it_is_given():
     """A wrong gain changes the result of the one that is given it, and of no other."""
     rng = np.random.default_rng(0)
     noisy, _, gain = noisy_pair(membranes((64, 64), rng), 80.0, rng)
-    for name, changes in ((NETWORK, False), (BLIND, False), (TRUE_GAIN, True)):
+    told = {NETWORK: False, BLIND: False, TRUE_GAIN: True, COMPACT: True}
+    for name, changes in told.items():
         method = METHODS[name].at("low")
         results = [method(noisy, factor * gain) for factor in (1, 3)]
         assert np.array_equal(*results) != changes

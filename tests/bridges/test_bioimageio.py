@@ -10,7 +10,7 @@ core = pytest.importorskip("bioimageio.core")
 
 
 @pytest.mark.filterwarnings("default")  # those of libraries that are not ours
-@pytest.mark.parametrize("name", ["auto", "low"])
+@pytest.mark.parametrize("name", ["auto", "compact", "low"])
 def test_a_package_of_a_network_is_valid_and_computes_what_it_promises(name, tmp_path):
     """Its tests run the network on batches and sizes of several kinds."""
     target = tmp_path / f"{name}.zip"

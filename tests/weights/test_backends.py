@@ -223,7 +223,7 @@ def test_bfloat16_is_taken_on_processors_that_have_it(cpuinfo, expected, monkeyp
             chosen("bfloat16")
 
 
-@pytest.mark.parametrize("name", ["auto", "low"])
+@pytest.mark.parametrize("name", ["auto", "compact", "low"])
 def test_bfloat16_hardly_changes_the_error(name, rng):
     """Measured where processors have it, the ratio of errors is 1.0001."""
     clean = membranes((64, 64), rng)

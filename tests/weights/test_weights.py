@@ -21,7 +21,7 @@ from keras import layers
 from emdn.files import sha256
 from emdn.losses import HuberisedMSE
 from emdn.networks import build
-from emdn.networks.ede2019 import SMALL, TINY
+from emdn.networks.ede2019 import COMPACT, SMALL, TINY
 from emdn.networks.inference import remove_noise
 from emdn.networks.unet import UNET, UNetConfig
 from emdn.weights import NAMES, WEIGHTS, load, read_model, shipped_hashes
@@ -75,15 +75,16 @@ def test_the_weights_that_ship_are_of_the_network_that_their_card_names(name):
             for layer in model.layers
         ]
 
-    config = UNET if name == "auto" else SMALL
+    config = {"auto": UNET, "compact": COMPACT}.get(name, SMALL)
     assert shapes(read_model(name)) == shapes(build(config))
-    where = "unet.UNET" if name == "auto" else "ede2019.SMALL"
+    where = {"auto": "unet.UNET", "compact": "ede2019.COMPACT"}.get(name, "ede2019.SMALL")
     assert f"`emdn.networks.{where}`" in (WEIGHTS / f"{name}.md").read_text()
 
 
-def test_only_the_network_for_every_dose_is_gain_aware():
+def test_the_networks_for_every_dose_are_gain_aware_and_the_papers_are_blind():
     assert {name: load(name).gain_aware for name in NAMES} == {
         "auto": True,
+        "compact": True,
         "low": False,
         "ordinary": False,
     }
@@ -169,7 +170,7 @@ def test_a_file_that_is_not_there_is_named_and_so_are_the_names(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=f"{name}: does not exist; .* auto, low, ordinary"
+        FileNotFoundError, match=f"{name}: does not exist; .* auto, compact, low, ordinary"
     ):
         load(name)
 

@@ -20,6 +20,7 @@ from emdn_napari.worker import DenoiseWorker
 
 NETWORKS: dict[str, Name] = {
     "every dose (auto)": "auto",
+    "compact, in less time": "compact",
     "the paper's, low dose": "low",
     "the paper's, ordinary dose": "ordinary",
 }

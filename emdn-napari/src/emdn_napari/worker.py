@@ -29,7 +29,7 @@ def denoise(
     ----------
     image : (H, W) or (N, H, W) array
         Micrograph or stack, in any units.
-    weights : {"auto", "low", "ordinary"}
+    weights : {"auto", "compact", "low", "ordinary"}
         Network to use, see `emdn.Denoiser`.
     gain : float, optional
         What one electron adds to a pixel, in units of the image; measured if it is None.
