@@ -1,4 +1,4 @@
-"""Compare what can run a network: time, memory, and the share of the processor's peak.
+"""Compare what can run the networks: time, memory, and the share of the processor's peak.
 
     python studies/speed/backends.py --rounds 3
 
@@ -7,7 +7,8 @@ The processes take turns, image by image, so that a busy machine is as unkind to
 another; processor time tells more there than the wall's. The peak is that of NumPy's
 product of two float32 matrices of 2048 x 2048, on one thread, which takes its turn as well.
 By Winograd's algorithm ncnn needs fewer operations than are counted, so that its share may
-exceed one. It is compared where it is installed: `pip install "emdn[fast,train]"`.
+exceed one. So may TensorFlow's in bfloat16, which it uses where the processor has it. ncnn
+is compared where it is installed: `pip install "emdn[fast,train]"`.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +31,11 @@ SCALE = 60.0  # counts at the brightest pixel
 
 
 class Candidate(NamedTuple):
-    """What runs the network, or multiplies matrices, and by how many threads."""
+    """What runs a network, or multiplies matrices, and by how many threads."""
 
+    network: str
     backend: str
+    precision: str
     threads: int
 
 
@@ -58,8 +60,9 @@ def work(candidate: Candidate, pipe: Any) -> None:
             if run is None:  # which is part of the first call
                 from emdn import Denoiser
 
-                backend: Any = candidate.backend
-                run = Denoiser(backend=backend, precision="float32", progress=False).denoise
+                _, backend, precision, _ = candidate
+                chosen: Any = {"backend": backend, "precision": precision}
+                run = Denoiser(candidate.network, progress=False, **chosen).denoise
             return run(image, gain=1.0)
 
         pipe.send(timed(denoise))
@@ -91,6 +94,19 @@ def started(candidates: list[Candidate]) -> Iterator[dict[Candidate, Any]]:
         process.join()
 
 
+def candidates(threads: list[int]) -> list[Candidate]:
+    """Return the ways to run the gain-aware networks that are compared here."""
+    from emdn.weights.backends import choose_precision, has_ncnn
+
+    ways = [("auto", "onnx", "float32"), ("auto", "tensorflow", "float32")]
+    if has_ncnn():
+        ways.append(("auto", "ncnn", "float32"))
+    if choose_precision("auto", tensorflow=True) == "bfloat16":
+        ways.append(("auto", "tensorflow", "bfloat16"))
+    ways.append(("compact", "onnx", "float32"))
+    return [Candidate(*way, number) for number in threads for way in ways]
+
+
 def processor() -> str:
     """Return the name of the processor, as Linux tells it, or as Python does."""
     path = Path("/proc/cpuinfo")
@@ -107,20 +123,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="warm calls of each")
     arguments = parser.parse_args()
 
-    gemm = Candidate("sgemm", 1)
-    networks = [
-        Candidate(name, threads)
-        for threads in arguments.threads
-        for name in ("onnx", "ncnn", "tensorflow")
-        if name != "ncnn" or find_spec("ncnn") is not None
-    ]
+    gemm = Candidate("", "sgemm", "float32", 1)
+    networks = candidates(arguments.threads)
     rows = []
     with started([gemm, *networks]) as pipes:
         # Only now, since Linux counts the memory of a process to those that it starts.
         from emdn.networks.inference import count_macs
         from emdn.weights import read_model
 
-        operations = count_macs(read_model("auto"), (512, 512)) / 512**2  # MAC a pixel
+        operations = {  # multiplications a pixel
+            name: count_macs(read_model(name), (512, 512)) / 512**2
+            for name in {each.network for each in networks}
+        }
 
         def ask(candidate: Candidate, side: int) -> dict[str, float]:
             pipes[candidate].send(side)
@@ -142,15 +156,15 @@ def main() -> None:
                 found = middle[each]
                 rows.append(
                     {
-                        "backend": each.backend,
-                        "threads": each.threads,
+                        **each._asdict(),
                         "side": side,
                         "first_call_s": round(first[each], 2),
                         "wall_s": round(found["wall"], 3),
                         "processor_s": round(found["processor"], 3),
                         "s_per_megapixel": round(found["processor"] / side**2 * 1e6, 3),
                         "share_of_peak": round(
-                            operations * side**2 / found["processor"] / peak, 3
+                            operations[each.network] * side**2 / found["processor"] / peak,
+                            3,
                         ),
                         "memory_mb": round(taken[each][-1]["memory"]),
                         "peak_gmac_s": round(peak / 1e9, 1),

@@ -5,7 +5,8 @@
     python studies/speed/bench_methods.py --methods emdn wavelet-vst
 
 Prints a Markdown table and writes ``emdn/benchmark/results/methods.csv``. The time is the
-median of five calls after one that is not counted, on a synthetic micrograph of low dose.
+median of five calls after one that is not counted, on a synthetic micrograph of low dose,
+by one thread unless more are wanted.
 The memory is the peak of what the process held in memory at any moment: of all libraries,
 of weights, and of what compiled code allocates behind Python's back. What it held before
 the first call stands beside it, so that the difference is the method's own;
@@ -22,11 +23,15 @@ import sys
 import time
 from pathlib import Path
 
+from backends import processor  # beside this script
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "emdn" / "benchmark" / "results" / "methods.csv"
 CALLS = 5
 SCALE = 80.0  # counts at the brightest pixel
 FIELDS = ("method", "side", "seconds", "first", "peak_mb", "before_mb", "threads")
+FIELDS += ("processor",)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 def memory(*, peak: bool) -> float:
@@ -73,15 +78,18 @@ def measure(name: str, side: int) -> dict[str, float]:
     }
 
 
-def measure_apart(name: str, side: int) -> dict[str, str | float]:
+def measure_apart(name: str, side: int, threads: int) -> dict[str, str | float]:
     """Measure a method in a new process."""
     command = [sys.executable, __file__, "--one", name, "--sides", str(side)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | dict.fromkeys(THREADS, str(threads))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
-    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     measured = json.loads(done.stdout.splitlines()[-1])
-    return {"method": name, "side": side, **measured, "threads": threads}
+    told = {"threads": threads, "processor": processor()}
+    return {"method": name, "side": side, **measured, **told}
 
 
 def table(rows: list[dict]) -> str:
@@ -105,6 +113,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[])
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--sides", type=int, nargs="+", default=[512, 2048])
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -115,7 +124,7 @@ def main() -> None:
     rows = []
     for method in choose(arguments.methods, with_peers=arguments.peers):
         for side in arguments.sides:
-            rows.append(measure_apart(method.name, side))
+            rows.append(measure_apart(method.name, side, arguments.threads))
             print(rows[-1], file=sys.stderr, flush=True)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
