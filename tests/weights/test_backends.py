@@ -49,7 +49,7 @@ def test_onnx_runtime_and_keras_agree(name, rng):
     for shape in SHAPES:
         noisy = tiles(shape, rng)
         for gain in (0.0005, 0.02, 0.5):
-            np.testing.assert_allclose(ours(noisy, gain), theirs(noisy, gain), atol=1e-6)
+            np.testing.assert_allclose(ours(noisy, gain), theirs(noisy, gain), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
