@@ -301,7 +301,8 @@ def test_pieces_of_an_image_are_made_by_workers_of_which_one_is_killed(
     tmp_path, counts, cluster
 ):
     np.save(tmp_path / "noisy.npy", counts)
-    noise_remover = Denoiser(**ONE_BY_ONE)
+    # Workers are processes of their own, for which no fixture chooses the precision.
+    noise_remover = Denoiser(**ONE_BY_ONE, precision="float32")
     job = Job(tmp_path / "noisy.npy", tmp_path / "out.npy")
     killed = []
 
@@ -327,7 +328,7 @@ def test_files_are_denoised_by_workers_and_a_bad_one_ends_no_other(
         np.save(tmp_path / f"{number}.npy", np.roll(counts, number))
     (tmp_path / "3.npy").write_bytes(b"no numbers")
     jobs = [Job(tmp_path / f"{n}.npy", tmp_path / "out" / f"{n}.npy") for n in range(4)]
-    noise_remover = Denoiser(**TILES)
+    noise_remover = Denoiser(**TILES, precision="float32")
     with computing(cluster.scheduler_address) as compute:
         done = dict(denoise_files(jobs, noise_remover, compute=compute))
     assert isinstance(done[jobs[3]], MicrographError)
