@@ -15,12 +15,12 @@ measured to true deviation, as if noise were white, and the number of images in 
 geometric mean of the ratios is above 1.5, and below 1 / 1.5. Takes a minute.
 """
 
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import skimage.data
 from detector import SEED, specimens
 from numpy.typing import NDArray
@@ -117,10 +117,7 @@ def main() -> None:
             }
             rows.append(row)
             print(*row.values(), sep="\t", flush=True)
-    with RESULT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(RESULT, index=False, lineterminator="\r\n")
 
 
 if __name__ == "__main__":

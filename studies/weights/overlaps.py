@@ -19,11 +19,11 @@ it from this tile alone, at the mean of the overlap, in grey levels. Slow waves 
 much contrast one tile has more than the other. Takes a minute.
 """
 
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, shift
 from skimage.registration import phase_cross_correlation
@@ -153,10 +153,7 @@ def main() -> None:
                 row |= dict(zip(names_of, deviations.tolist(), strict=True))
             rows.append(row)
             print(*row.values(), sep="\t", flush=True)
-    with (RESULTS / "overlaps.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(RESULTS / "overlaps.csv", index=False, lineterminator="\r\n")
 
 
 if __name__ == "__main__":
